@@ -1,0 +1,120 @@
+"""The narrow waist between networks and the code that runs them.
+
+Letters: N windows, T steps, F features, K outputs, Q quantiles, P parameters.
+
+Windows are never built: window ``i`` at step ``t``, feature ``f`` is ``values[x_starts[i] + t*F + f]``, and its target ``k``
+is ``targets[y_starts[i] + k*y_stride]``. A 2-D ``X [N, T*F]`` is ``values = X.ravel(), x_starts = arange(N)*T*F``;
+a single series is ``values = series`` with one start a window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from tsforecast.spec import NetworkSpec
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows over flat buffers, all of one floating dtype, C-contiguous and owned by the caller.
+
+    ``values [.]``, ``x_starts [N]`` int64, ``targets [.]``, ``y_starts [N]`` int64, ``y_stride`` elements between
+    the targets of one window, ``weights [N]`` (loss weights, not all zero).
+    """
+
+    values: np.ndarray
+    x_starts: np.ndarray
+    targets: np.ndarray
+    y_starts: np.ndarray
+    weights: np.ndarray
+    y_stride: int = 1
+
+    def __len__(self) -> int:
+        return len(self.x_starts)
+
+
+@dataclass(frozen=True)
+class StepRule:
+    """Loss and optimiser of a training step. Names are keys of ``spec.LOSSES`` and ``spec.SOLVERS``.
+
+    The loss of a batch is ``sum_i w_i * mean_kq l(out, y) / sum_i w_i`` with l one of: ``d**2``; ``|d|``;
+    Huber with ``delta``; pinball at ``quantiles``; plus ``alpha / (2 * sum_i w_i) * |W|^2`` over all weights but the
+    biases (not for adamw, where ``alpha`` is decoupled decay: ``w -= lr * alpha * w``). The targets and outputs that enter l
+    are the normalised ones (``NetworkSpec.window_norm``).
+    ``max_grad_norm`` (None: off) bounds the global norm of the gradient.
+    """
+
+    loss: str = "squared_error"
+    quantiles: tuple[float, ...] = (0.5,)
+    delta: float = 1.0
+    solver: str = "adam"
+    alpha: float = 0.0
+    max_grad_norm: float | None = 1.0
+    momentum: float = 0.9
+    nesterov: bool = True
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+
+
+@dataclass
+class TrainState:
+    """What training changes: ``params [P]``, the optimiser's ``m [P]`` and ``v [P]``, and the steps taken."""
+
+    params: np.ndarray
+    m: np.ndarray = field(init=False)
+    v: np.ndarray = field(init=False)
+    step: int = 0
+
+    def __post_init__(self):
+        self.m = np.zeros_like(self.params)
+        self.v = np.zeros_like(self.params)
+
+
+class Backend(Protocol):
+    """What a backend does; everything else is composed of these."""
+
+    name: str
+
+    def train_epoch(
+        self,
+        spec: NetworkSpec,
+        rule: StepRule,
+        state: TrainState,
+        windows: Windows,
+        order: np.ndarray,  # [N] int64 rows of `windows` in the order they are visited
+        batch_size: int,
+        learning_rates: np.ndarray,  # [ceil(N / batch_size)] float64
+        n_jobs: int,
+    ) -> float:
+        """Visit every row once; update ``state`` in place; return the weighted mean loss (before each update).
+
+        Raises ``DivergedError`` on a non-finite loss, ``KeyboardInterrupt`` within a second of Ctrl-C.
+        """
+
+    def evaluate(self, spec: NetworkSpec, rule: StepRule, params: np.ndarray, windows: Windows, n_jobs: int) -> float:
+        """Weighted mean loss (no penalty), without learning."""
+
+    def predict(self, spec, params: np.ndarray, values: np.ndarray, x_starts: np.ndarray, n_jobs: int) -> np.ndarray:
+        """Outputs ``[N, K*Q]`` in the units of feature 0 (de-normalised, season added back)."""
+
+    def gradient(self, spec, params: np.ndarray, x: np.ndarray, cotangent: np.ndarray):
+        """``x [N,T,F]``, ``cotangent [N,K*Q]`` -> outputs ``[N,K*Q]``, ``dparams [P]``, ``dx [N,T,F]``
+        of ``sum(outputs * cotangent)``; only for ``window_norm="none"`` and ``season_length=0``.
+        """
+
+
+def get_backend(name: str) -> Backend:
+    """Return a backend: ``"reference"`` (NumPy float64, readable) or ``"cpu"`` (Numba)."""
+    if name == "reference":
+        from tsforecast.backends.reference.backend import ReferenceBackend
+
+        return ReferenceBackend()
+    if name == "cpu":
+        from tsforecast.backends.cpu.backend import CpuBackend
+
+        return CpuBackend()
+    raise ValueError(f"unknown backend {name!r}; known: 'cpu', 'reference'")

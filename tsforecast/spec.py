@@ -1,0 +1,115 @@
+"""The network as data: what every backend builds from, with no heavy imports.
+
+Letters: T steps of a window, F features a step, H units, G gates, K outputs (horizon steps), Q quantiles.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """What a recurrent cell needs: the number of gate blocks and of state vectors."""
+
+    name: str
+    n_gates: int
+    states: tuple[str, ...]
+
+
+CELLS = {"lstm": CellSpec("lstm", n_gates=4, states=("h", "c"))}
+
+# Codes are what compiled kernels see; names are what users type.
+LOSSES = {"squared_error": 0, "absolute_error": 1, "huber": 2, "quantile": 3}
+SOLVERS = {"adam": 0, "adamw": 1, "sgd": 2, "rmsprop": 3}
+WINDOW_NORMS = {"none": 0, "center": 1, "standard": 2}
+SCHEDULES = ("constant", "cosine", "exponential", "step")
+
+
+@dataclass(frozen=True)
+class ParamBlock:
+    """One named block of the flat parameter vector."""
+
+    name: str
+    offset: int
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """A stack of recurrent layers, a dense head on the last hidden state, and how windows enter and leave.
+
+    Parameters
+    ----------
+    n_timesteps, n_features : int
+        Window length T and features a step F.
+    hidden_sizes : tuple of int
+        Units of each stacked layer.
+    n_outputs : int
+        Number of forecast steps K (the width of ``y``).
+    n_quantiles : int
+        Q; above 1 the head has ``K * Q`` units, the Q quantiles of one step side by side.
+    window_norm : {"none", "center", "standard"}
+        Per-window normalisation of every feature. ``center`` subtracts the mean of the last ``season_length`` steps
+        (of the whole window if that is 0); ``standard`` divides by the window's standard deviation as well.
+        The outputs are in the units of feature 0 and are de-normalised with its mean and scale.
+    season_length : int
+        Above 0: output k is learned as a difference from feature 0 one season before it
+        (step ``T - m + k % m`` of the window); 0: from zero.
+    linear_skip : bool
+        Add a linear map (``K*Q`` by ``T*F``) from the normalised window to the outputs.
+    cell : str
+        A key of ``CELLS``.
+    """
+
+    n_timesteps: int
+    n_features: int
+    hidden_sizes: tuple[int, ...]
+    n_outputs: int
+    n_quantiles: int = 1
+    window_norm: str = "none"
+    season_length: int = 0
+    linear_skip: bool = False
+    cell: str = "lstm"
+
+    @property
+    def head_size(self) -> int:
+        return self.n_outputs * self.n_quantiles
+
+    @cached_property
+    def blocks(self) -> tuple[ParamBlock, ...]:
+        """Blocks of the flat vector, in order: per layer ``w_x [F,G*H]``, ``w_h [H,G*H]``, ``b [G*H]``;
+        then ``head.w [H,K*Q]``, ``head.b [K*Q]`` and, with a linear skip, ``skip.w [T*F,K*Q]``.
+        """
+        shapes: list[tuple[str, tuple[int, ...]]] = []
+        width, gates = self.n_features, CELLS[self.cell].n_gates
+        for i, units in enumerate(self.hidden_sizes):
+            shapes += [
+                (f"layers.{i}.w_x", (width, gates * units)),
+                (f"layers.{i}.w_h", (units, gates * units)),
+                (f"layers.{i}.b", (gates * units,)),
+            ]
+            width = units
+        shapes += [("head.w", (width, self.head_size)), ("head.b", (self.head_size,))]
+        if self.linear_skip:
+            shapes.append(("skip.w", (self.n_timesteps * self.n_features, self.head_size)))
+        blocks, offset = [], 0
+        for name, shape in shapes:
+            blocks.append(ParamBlock(name, offset, shape))
+            offset += math.prod(shape)
+        return tuple(blocks)
+
+    @property
+    def n_params(self) -> int:
+        last = self.blocks[-1]
+        return last.offset + last.size
+
+    def views(self, flat):
+        """Named views into a flat vector: ``{name: array}``; writing into them writes into ``flat``."""
+        return {b.name: flat[b.offset : b.offset + b.size].reshape(b.shape) for b in self.blocks}
