@@ -1,0 +1,1 @@
+"""NumPy in float64: the mathematics as it is on paper, and the oracle that other backends are tested against."""

@@ -1,0 +1,149 @@
+"""The reference backend: every method of the protocol in a few lines of float64 NumPy.
+
+Whatever the dtype of the parameters, the arithmetic is float64 and results are rounded to that dtype at the end;
+``n_jobs`` changes nothing. Letters are those of ``tsforecast.backends.base``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tsforecast.backends.base import StepRule, TrainState, Windows
+from tsforecast.backends.reference import losses, network, optimizers
+from tsforecast.backends.reference.windows import Frame, gather, gather_targets, normalise
+from tsforecast.exceptions import DivergedError
+from tsforecast.spec import NetworkSpec
+
+Array = NDArray[np.float64]
+
+# Rows that go through the network at once outside training: bounds memory, changes no result.
+CHUNK_ROWS = 512
+
+
+class ReferenceBackend:
+    """NumPy float64 implementation of ``tsforecast.backends.base.Backend``; see there for shapes and meanings."""
+
+    name = "reference"
+
+    @np.errstate(over="ignore", invalid="ignore")  # a diverging run is reported as an error, not as a warning
+    def train_epoch(
+        self,
+        spec: NetworkSpec,
+        rule: StepRule,
+        state: TrainState,
+        windows: Windows,
+        order: NDArray[np.int64],
+        batch_size: int,
+        learning_rates: NDArray[np.float64],
+        n_jobs: int,
+    ) -> float:
+        """Visit every row once, in ``order``, one optimiser step a batch.
+
+        A batch whose weights are all zero says nothing and is passed over without a step. The loss of each batch
+        enters the returned mean with its penalty (see ``StepRule``) and with the batch's share of the weights.
+
+        Raises
+        ------
+        DivergedError
+            The loss of a batch is not finite; ``state`` stays as the batch before left it.
+        """
+        total, total_weight = 0.0, 0.0
+        for batch, lr in enumerate(learning_rates):
+            rows = order[batch * batch_size : (batch + 1) * batch_size]
+            weight = float(windows.weights[rows].sum(dtype=np.float64))
+            if weight == 0.0:
+                continue
+            loss, gradient = self.loss_and_gradient(spec, rule, state.params, windows, rows)
+            if not np.isfinite(loss):
+                raise DivergedError(
+                    f"the training loss of batch {batch} is {loss}; lower learning_rate_init or scale the data"
+                )
+            self._apply(spec, rule, state, gradient, float(lr))
+            total += loss * weight
+            total_weight += weight
+        return total / total_weight
+
+    def loss_and_gradient(
+        self, spec: NetworkSpec, rule: StepRule, params: NDArray, windows: Windows, rows: NDArray[np.int64]
+    ) -> tuple[float, Array]:
+        """Loss of one batch with its penalty, and its gradient ``[P]`` before clipping."""
+        w = params.astype(np.float64)
+        z, frame, target = _read(spec, windows, rows)
+        weights = windows.weights[rows].astype(np.float64)
+        output, tapes = network.forward(spec, w, z)
+        loss, d_output = losses.batch_loss(rule, _by_quantile(spec, output), frame.to_network(target), weights)
+        gradient, _ = network.backward(spec, w, z, tapes, d_output.reshape(output.shape))
+        if rule.solver != "adamw":
+            decay = rule.alpha / weights.sum() * w * _is_weight(spec)
+            loss += 0.5 * float(decay @ w)
+            gradient += decay
+        return loss, gradient
+
+    def evaluate(self, spec: NetworkSpec, rule: StepRule, params: NDArray, windows: Windows, n_jobs: int) -> float:
+        """Weighted mean loss over all windows, without penalty and without learning."""
+        w = params.astype(np.float64)
+        total, total_weight = 0.0, float(windows.weights.sum(dtype=np.float64))
+        for rows in _chunks(len(windows)):
+            weights = windows.weights[rows].astype(np.float64)
+            if not weights.any():
+                continue
+            z, frame, target = _read(spec, windows, rows)
+            output, _ = network.forward(spec, w, z)
+            loss, _ = losses.batch_loss(rule, _by_quantile(spec, output), frame.to_network(target), weights)
+            total += loss * weights.sum()
+        return float(total / total_weight)
+
+    def predict(
+        self, spec: NetworkSpec, params: NDArray, values: NDArray, x_starts: NDArray[np.int64], n_jobs: int
+    ) -> NDArray:
+        """Forecasts ``[N,K*Q]`` in the units of feature 0 and the dtype of ``params``."""
+        w = params.astype(np.float64)
+        forecasts = np.empty((len(x_starts), spec.head_size), dtype=params.dtype)
+        for rows in _chunks(len(x_starts)):
+            z, frame = normalise(gather(values, x_starts[rows], spec), spec)
+            output, _ = network.forward(spec, w, z)
+            forecasts[rows] = frame.to_data(_by_quantile(spec, output)).reshape(output.shape)
+        return forecasts
+
+    def gradient(
+        self, spec: NetworkSpec, params: NDArray, x: NDArray, cotangent: NDArray
+    ) -> tuple[NDArray, NDArray, NDArray]:
+        """Outputs ``[N,K*Q]``, ``dparams [P]`` and ``dx [N,T,F]`` of ``sum(outputs * cotangent)``."""
+        w, x64 = params.astype(np.float64), x.astype(np.float64)
+        output, tapes = network.forward(spec, w, x64)
+        dparams, dx = network.backward(spec, w, x64, tapes, cotangent.astype(np.float64))
+        return output.astype(params.dtype), dparams.astype(params.dtype), dx.astype(params.dtype)
+
+    def _apply(self, spec: NetworkSpec, rule: StepRule, state: TrainState, gradient: Array, lr: float) -> None:
+        """One optimiser step on ``state``, in place."""
+        state.step += 1
+        w, m, v = (a.astype(np.float64) for a in (state.params, state.m, state.v))
+        clipped = optimizers.clip(gradient, rule.max_grad_norm)
+        state.params[:], state.m[:], state.v[:] = optimizers.step(
+            rule, w, clipped, m, v, state.step, lr, _is_weight(spec)
+        )
+
+
+def _read(spec: NetworkSpec, windows: Windows, rows: NDArray[np.int64]) -> tuple[Array, Frame, Array]:
+    """Normalised windows ``[B,T,F]``, their frame and their targets ``[B,K]`` in the units of the data."""
+    z, frame = normalise(gather(windows.values, windows.x_starts[rows], spec), spec)
+    return z, frame, gather_targets(windows.targets, windows.y_starts[rows], windows.y_stride, spec.n_outputs)
+
+
+def _by_quantile(spec: NetworkSpec, output: Array) -> Array:
+    """``[B,K*Q]`` as ``[B,K,Q]``."""
+    return output.reshape(-1, spec.n_outputs, spec.n_quantiles)
+
+
+def _is_weight(spec: NetworkSpec) -> NDArray[np.bool_]:
+    """``[P]`` True where an entry of the flat vector belongs to a weight matrix, False for biases."""
+    flags = np.ones(spec.n_params, dtype=bool)
+    for name, view in spec.views(flags).items():
+        view[...] = not name.endswith(".b")
+    return flags
+
+
+def _chunks(n: int) -> list[NDArray[np.int64]]:
+    """Rows ``0..n-1`` in chunks of ``CHUNK_ROWS``."""
+    return [np.arange(start, min(start + CHUNK_ROWS, n)) for start in range(0, n, CHUNK_ROWS)]
