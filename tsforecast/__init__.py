@@ -20,7 +20,8 @@ from tsforecast.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from tsforecast import datasets, metrics
+    import tsforecast.datasets as datasets
+    import tsforecast.metrics as metrics
     from tsforecast.data.windowing import sliding_windows
     from tsforecast.estimators.regressors import LSTMRegressor
     from tsforecast.estimators.window import WindowRegressor
