@@ -36,7 +36,7 @@ class ReferenceBackend:
         order: NDArray[np.int64],
         batch_size: int,
         learning_rates: NDArray[np.float64],
-        n_jobs: int,
+        n_jobs: int,  # noqa: ARG002
     ) -> float:
         """Visit every row once, in ``order``, one optimiser step a batch.
 
@@ -80,7 +80,14 @@ class ReferenceBackend:
             gradient += decay
         return loss, gradient
 
-    def evaluate(self, spec: NetworkSpec, rule: StepRule, params: NDArray, windows: Windows, n_jobs: int) -> float:
+    def evaluate(
+        self,
+        spec: NetworkSpec,
+        rule: StepRule,
+        params: NDArray,
+        windows: Windows,
+        n_jobs: int,  # noqa: ARG002
+    ) -> float:
         """Weighted mean loss over all windows, without penalty and without learning."""
         w = params.astype(np.float64)
         total, total_weight = 0.0, float(windows.weights.sum(dtype=np.float64))
@@ -95,7 +102,12 @@ class ReferenceBackend:
         return float(total / total_weight)
 
     def predict(
-        self, spec: NetworkSpec, params: NDArray, values: NDArray, x_starts: NDArray[np.int64], n_jobs: int
+        self,
+        spec: NetworkSpec,
+        params: NDArray,
+        values: NDArray,
+        x_starts: NDArray[np.int64],
+        n_jobs: int,  # noqa: ARG002
     ) -> NDArray:
         """Forecasts ``[N,K*Q]`` in the units of feature 0 and the dtype of ``params``."""
         w = params.astype(np.float64)
@@ -109,7 +121,7 @@ class ReferenceBackend:
     def gradient(
         self, spec: NetworkSpec, params: NDArray, x: NDArray, cotangent: NDArray
     ) -> tuple[NDArray, NDArray, NDArray]:
-        """Outputs ``[N,K*Q]``, ``dparams [P]`` and ``dx [N,T,F]`` of ``sum(outputs * cotangent)``."""
+        """Return outputs ``[N,K*Q]``, ``dparams [P]`` and ``dx [N,T,F]`` of ``sum(outputs * cotangent)``."""
         w, x64 = params.astype(np.float64), x.astype(np.float64)
         output, tapes = network.forward(spec, w, x64)
         dparams, dx = network.backward(spec, w, x64, tapes, cotangent.astype(np.float64))

@@ -1,4 +1,6 @@
-"""One step of each solver: ``w`` weights, ``g`` gradient, ``t`` number of this step (from 1), ``lr`` learning rate::
+"""One step of each solver.
+
+``w`` weights, ``g`` gradient, ``t`` the number of this step (from 1), ``lr`` learning rate::
 
     adam      m = b1 m + (1 - b1) g;   v = b2 v + (1 - b2) g^2
               w = w - lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)

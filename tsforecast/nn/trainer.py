@@ -1,0 +1,215 @@
+"""The training loop: epochs, learning rates, row order and when to stop. It sees a backend, never how it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tsforecast.backends.base import Backend, StepRule, TrainState, Windows
+from tsforecast.exceptions import DivergedError
+from tsforecast.nn.schedules import learning_rates
+from tsforecast.spec import NetworkSpec
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train; names and meanings are those of ``LSTMRegressor``, already checked.
+
+    Parameters
+    ----------
+    rule : StepRule
+        Loss and optimiser.
+    learning_rate_init, learning_rate, lr_gamma, lr_step_size
+        See ``schedules.learning_rates``.
+    batch_size : int
+        Rows a batch; the last batch of an epoch may be smaller.
+    max_iter : int
+        Most epochs of one call, and epochs of one period of the cosine schedule.
+    shuffle : bool
+        Visit the rows in a new random order every epoch; else in their own.
+    tol : float
+        Progress that counts as progress, in units of the loss.
+    n_iter_no_change : int
+        Epochs in a row without progress that are put up with; one more ends training.
+    n_jobs : int
+        Threads; changes no bit of the result.
+    """
+
+    rule: StepRule
+    learning_rate_init: float = 1e-3
+    learning_rate: str = "constant"
+    lr_gamma: float = 0.95
+    lr_step_size: int = 30
+    batch_size: int = 32
+    max_iter: int = 200
+    shuffle: bool = True
+    tol: float = 1e-4
+    n_iter_no_change: int = 10
+    n_jobs: int = 1
+
+
+@dataclass
+class History:
+    """What happened in one call of ``train``.
+
+    ``n_iter`` epochs ended; ``loss_curve`` the training loss of each (before the updates of its batches, with the
+    penalty); ``best_loss`` its minimum; ``validation_scores`` minus the validation loss of each epoch, higher is
+    better (None without validation windows) and ``best_validation_score`` its maximum;
+    ``stopped_by`` one of "max_iter", "tol", "validation", "callback".
+    """
+
+    n_iter: int = 0
+    loss_curve: list[float] = field(default_factory=list)
+    best_loss: float = np.inf
+    validation_scores: list[float] | None = None
+    best_validation_score: float | None = None
+    stopped_by: str = "max_iter"
+
+
+class _Progress:
+    """Counts epochs in a row that brought no progress, by the rule of scikit-learn's ``MLPRegressor``."""
+
+    def __init__(self, tol: float, patience: int):
+        self.tol, self.patience = tol, patience
+        self.best, self.idle = -np.inf, 0
+
+    def is_best(self, score: float) -> bool:
+        """Take the score of an epoch (higher is better); True where it is the best so far."""
+        self.idle = 0 if score >= self.best + self.tol else self.idle + 1
+        if score > self.best:
+            self.best = score
+            return True
+        return False
+
+    @property
+    def exhausted(self) -> bool:
+        return self.idle > self.patience
+
+
+def train(
+    backend: Backend,
+    spec: NetworkSpec,
+    config: TrainConfig,
+    state: TrainState,
+    windows: Windows,
+    *,
+    val: Windows | None = None,
+    seed: int = 0,
+    first_epoch: int = 0,
+    n_epochs: int | None = None,
+    on_epoch: Callable[[int, float, float | None], object] | None = None,
+) -> History:
+    """Train ``state`` in place.
+
+    Without ``val``, training ends early when the training loss has not come down by ``tol`` below the best one for
+    more than ``n_iter_no_change`` epochs. With ``val``, the same rule watches the loss on ``val``, and the weights of
+    the epoch that was best there are the ones kept, however training ended.
+
+    Parameters
+    ----------
+    backend : Backend
+        From ``get_backend``.
+    spec : NetworkSpec
+        The network.
+    config : TrainConfig
+        How to train.
+    state : TrainState
+        Weights and the optimiser's memory; continued from where they are.
+    windows : Windows
+        Training windows.
+    val : Windows or None
+        Validation windows.
+    seed : int
+        Of the row orders.
+    first_epoch : int
+        Epochs that earlier calls have ended: row orders and learning rates go on from there.
+    n_epochs : int or None
+        Most epochs of this call; None for ``config.max_iter``.
+    on_epoch : callable or None
+        Called after each epoch with the epoch (from ``first_epoch``), its training loss and its validation score
+        (None without ``val``); a true result ends training.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    DivergedError
+        A loss or a weight is not finite; ``state`` is that of the last epoch before.
+    """
+    history = History(validation_scores=None if val is None else [])
+    progress = _Progress(config.tol, config.n_iter_no_change)
+    best_params = state.params.copy()
+    for epoch in range(first_epoch, first_epoch + (config.max_iter if n_epochs is None else n_epochs)):
+        loss = _finite_epoch(backend, spec, config, state, windows, seed, epoch)
+        val_score = None if val is None else -backend.evaluate(spec, config.rule, state.params, val, config.n_jobs)
+        _record(history, loss, val_score)
+        if progress.is_best(-loss if val_score is None else val_score) and val is not None:
+            best_params[:] = state.params
+        if on_epoch is not None and on_epoch(epoch, loss, val_score):
+            history.stopped_by = "callback"
+            break
+        if progress.exhausted:
+            history.stopped_by = "tol" if val is None else "validation"
+            break
+    if val is not None:
+        state.params[:] = best_params
+    return history
+
+
+def epoch_order(n_rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Random row order of one epoch, a function of its arguments alone.
+
+    The epoch is the topmost word of the generator's counter: each epoch has 2**192 blocks of numbers of its own.
+    """
+    return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, epoch])).permutation(n_rows)
+
+
+def _finite_epoch(
+    backend: Backend,
+    spec: NetworkSpec,
+    config: TrainConfig,
+    state: TrainState,
+    windows: Windows,
+    seed: int,
+    epoch: int,
+) -> float:
+    """Train one epoch and return its loss; if it diverges, put ``state`` back and raise."""
+    n_rows = len(windows)
+    n_batches = -(-n_rows // config.batch_size)
+    order = epoch_order(n_rows, seed, epoch) if config.shuffle else np.arange(n_rows, dtype=np.int64)
+    rates = learning_rates(
+        config.learning_rate,
+        config.learning_rate_init,
+        epoch,
+        n_batches,
+        config.max_iter,
+        config.lr_gamma,
+        config.lr_step_size,
+    )
+    params, m, v, step = state.params.copy(), state.m.copy(), state.v.copy(), state.step
+    try:
+        loss = backend.train_epoch(spec, config.rule, state, windows, order, config.batch_size, rates, config.n_jobs)
+        if not (np.isfinite(loss) and np.isfinite(state.params).all()):
+            raise DivergedError(f"the training loss is {loss} and a weight is not finite")
+    except DivergedError as error:
+        state.params[:], state.m[:], state.v[:], state.step = params, m, v, step
+        raise DivergedError(
+            f"training diverged in epoch {epoch + 1} ({error}); the weights of the epoch before are kept. Lower "
+            "learning_rate_init, set max_grad_norm, or look for extreme values in the data."
+        ) from error
+    return loss
+
+
+def _record(history: History, loss: float, val_score: float | None) -> None:
+    """Add one epoch."""
+    history.n_iter += 1
+    history.loss_curve.append(loss)
+    history.best_loss = min(history.best_loss, loss)
+    if val_score is not None and history.validation_scores is not None:
+        history.validation_scores.append(val_score)
+        history.best_validation_score = max(history.validation_scores)
