@@ -1,0 +1,35 @@
+"""The one place that holds compiler options.
+
+``kernel`` is for functions called by other kernels, ``entry`` for the few called from Python (these also get the disk cache).
+Rules for both: arrays in, arrays out, no raising, no allocation in time loops, no fast-math, no BLAS, no libm, no
+``parallel=True``. ``error_model="numpy"`` keeps divisions free of exceptions, ``nogil`` lets threads run side by side.
+"""
+
+from __future__ import annotations
+
+from numba import config, njit
+from numba.extending import intrinsic
+
+from tsforecast.backends.cpu.cache import attach
+
+JIT_DISABLED = bool(config.DISABLE_JIT)
+_OPTIONS = {"nogil": True, "error_model": "numpy"}
+
+
+def kernel(function):
+    """Compile a function that other kernels call."""
+    return njit(**_OPTIONS)(function)
+
+
+def entry(function):
+    """Compile a function that Python calls; its machine code is kept in the kernel cache."""
+    return attach(njit(**_OPTIONS)(function))
+
+
+def twin_of(plain):
+    """Decorate an intrinsic with its plain-Python twin, which takes its place when compilation is switched off."""
+
+    def choose(codegen):
+        return plain if JIT_DISABLED else intrinsic(codegen)
+
+    return choose
