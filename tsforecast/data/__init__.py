@@ -1,0 +1,1 @@
+"""Frames to arrays: panels of series, their frequency, and windows."""

@@ -1,0 +1,231 @@
+"""The border between data frames (pandas or polars, through narwhals) and arrays: columns in, frames out.
+
+Every refusal names the column, the series, the time stamp and what to do.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+from dataclasses import dataclass
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import pandas as pd
+
+from tsforecast.exceptions import DataError
+
+
+def open_frame(df, required: list[str]) -> nw.DataFrame:
+    """Wrap a pandas or polars frame; ``DataError`` if it is none, is empty or lacks a required column."""
+    try:
+        frame = nw.from_native(df, eager_only=True)
+    except TypeError as err:
+        raise DataError(f"expected a pandas or polars DataFrame, got {type(df).__name__}") from err
+    columns = [str(c) for c in frame.columns]
+    for name in required:
+        if columns.count(name) == 0:
+            raise DataError(
+                f"the frame has no column {name!r} (it has: {', '.join(columns) or 'none'}); name the right one"
+            )
+        if columns.count(name) > 1:
+            raise DataError(f"the frame has {columns.count(name)} columns called {name!r}; keep one")
+    if len(frame) == 0:
+        raise DataError("the frame is empty: it has no rows")
+    return frame
+
+
+def read_ids(column: nw.Series, name: str) -> np.ndarray:
+    """Series ids as an object array; a missing id is an error."""
+    ids = np.array(column.to_list(), dtype=object)
+    missing = pd.isna(pd.Series(ids, dtype=object)).to_numpy()
+    if missing.any():
+        raise DataError(
+            f"column {name!r} has no id in row {int(np.flatnonzero(missing)[0])} ({int(missing.sum())} in all)"
+        )
+    return ids
+
+
+def read_times(column: nw.Series, name: str, ids: np.ndarray) -> tuple[np.ndarray, str | None]:
+    """Stamps as ``int64`` or as ``datetime64`` in UTC, and the name of their zone (None: without zone).
+
+    Dates, time stamps with or without a zone and whole numbers are taken; text is not, because guessing a date format
+    silently swaps days and months.
+    """
+    dtype = column.dtype
+    if dtype.is_integer():
+        if column.null_count():
+            _refuse_missing_time(name, ids, np.array([v is None for v in column.to_list()]))
+        values = column.to_numpy()
+        if values.dtype == np.uint64 and values.max(initial=0) > np.iinfo(np.int64).max:
+            raise DataError(f"column {name!r} has numbers above the int64 range; count time from a smaller number")
+        return values.astype(np.int64), None
+    if dtype == nw.Datetime:
+        return _read_datetimes(column, name, ids)
+    if dtype == nw.Date:
+        return _read_datetimes(column.cast(nw.Datetime("us")), name, ids)
+    values = column.to_list()
+    if all(v is None or isinstance(v, dt.date) or v is pd.NaT for v in values):
+        return _read_date_objects(values, name, ids)
+    if any(isinstance(v, str) for v in values) or dtype == nw.String:
+        raise DataError(
+            f"column {name!r} holds text such as {values[0]!r}; convert it with pd.to_datetime (or to whole numbers)"
+        )
+    raise DataError(f"column {name!r} has type {dtype}; time must be dates, time stamps or whole numbers")
+
+
+def _read_datetimes(column, name, ids):
+    zone = getattr(column.dtype, "time_zone", None)
+    if column.null_count():
+        _refuse_missing_time(name, ids, column.is_null().to_numpy())
+    if zone is not None:
+        column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+    values = column.to_numpy()
+    return np.ascontiguousarray(values), zone
+
+
+def _read_date_objects(values, name, ids):
+    """Python dates and time stamps in an object column, all of one zone."""
+    _refuse_missing_time(name, ids, np.array([v is None or v is pd.NaT for v in values]))
+    zones = [str(getattr(v, "tzinfo", None)) for v in values]
+    if len(set(zones)) > 1:
+        other = next(i for i, z in enumerate(zones) if z != zones[0])
+        raise DataError(
+            f"column {name!r} mixes time zones: {values[0]} is in {zones[0]}, series {ids[other]!r} at "
+            f"{values[other]} in {zones[other]}; convert with pd.to_datetime(df[{name!r}], utc=True)"
+        )
+    try:
+        index = pd.DatetimeIndex(pd.to_datetime(values))
+    except (ValueError, OverflowError) as err:
+        raise DataError(f"column {name!r} has dates that pandas cannot hold: {err}") from err
+    zone = None if index.tz is None else str(index.tz)
+    return (index if zone is None else index.tz_convert("UTC").tz_localize(None)).to_numpy(), zone
+
+
+def _refuse_missing_time(name, ids, missing):
+    if missing.any():
+        row = int(np.flatnonzero(missing)[0])
+        raise DataError(
+            f"column {name!r} has no time stamp in row {row} (series {ids[row]!r}; {int(missing.sum())} in all); "
+            "drop or fill these rows"
+        )
+
+
+def read_target(column: nw.Series, name: str, describe) -> np.ndarray:
+    """Read the target as float64; ``describe(row)`` names the series and stamp of a row in messages.
+
+    Numbers and ``Decimal`` are taken; text, truth values, complex numbers, missing and infinite values are not.
+    """
+    dtype = column.dtype
+    if dtype == nw.Boolean:
+        raise DataError(f"column {name!r} holds truth values; if 0 and 1 are meant, convert it with .astype(int)")
+    if dtype.is_numeric() and not dtype.is_decimal():
+        if column.null_count():
+            _refuse_missing_value(name, describe, column.is_null().to_numpy())
+        with np.errstate(over="ignore"):
+            values = np.asarray(column.to_numpy()).astype(np.float64)
+    else:
+        values = _numbers_from_objects(column.to_list(), dtype, name, describe)
+    _refuse_missing_value(name, describe, np.isnan(values))
+    if np.isinf(values).any():
+        rows = np.flatnonzero(np.isinf(values))
+        raise DataError(
+            f"column {name!r} is infinite at {describe(rows[0])} ({len(rows)} in all); drop or replace these values"
+        )
+    return values
+
+
+def _numbers_from_objects(items, dtype, name, describe):
+    values = np.empty(len(items))
+    for row, item in enumerate(items):
+        if item is None or item is pd.NA or item is pd.NaT:
+            values[row] = np.nan
+        elif isinstance(item, (int, float, decimal.Decimal, np.number)) and not isinstance(
+            item, (bool, np.complexfloating)
+        ):
+            try:
+                values[row] = float(item)
+            except OverflowError:
+                raise DataError(
+                    f"column {name!r} at {describe(row)}: {str(item)[:20]}... is too large for a float"
+                ) from None
+            except ValueError:  # a signalling Decimal NaN
+                values[row] = np.nan
+        elif isinstance(item, str):
+            hint = f"text that looks like a number ({item!r})" if _is_numeric_text(item) else f"text ({item[:30]!r})"
+            raise DataError(
+                f"column {name!r} holds {hint} at {describe(row)}; convert it with pd.to_numeric(df[{name!r}])"
+            )
+        else:
+            raise DataError(
+                f"column {name!r} (type {dtype}) holds a {type(item).__name__} at {describe(row)}; numbers are needed"
+            )
+    return values
+
+
+def _is_numeric_text(text):
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _refuse_missing_value(name, describe, missing):
+    if missing.any():
+        rows = np.flatnonzero(missing)
+        raise DataError(
+            f"column {name!r} has no value at {describe(rows[0])} ({len(rows)} missing in all); "
+            "fill or interpolate them (a gap is not a zero)"
+        )
+
+
+@dataclass(frozen=True)
+class FrameKind:
+    """What an answer must look like to match the frame that was asked with.
+
+    ``library`` is ``"pandas"`` or ``"polars"``; ``id_dtype`` and ``time_dtype`` are the narwhals types of the columns
+    (None where the id column was missing or the model came from a file).
+    """
+
+    library: str = "pandas"
+    id_dtype: Any = None
+    time_dtype: Any = None
+
+    def build(self, columns: dict[str, np.ndarray], id_col: str, time_col: str, tz: str | None):
+        """Make a frame of the library from arrays; ``columns[time_col]`` is in UTC or ``int64``."""
+        data: dict[str, Any] = {}
+        for name, values in columns.items():
+            is_time = values.dtype.kind == "M"
+            if self.library == "pandas":
+                data[name] = _pandas_times(values, tz) if is_time else pd.Series(values).infer_objects()
+            else:
+                data[name] = values.tolist() if values.dtype == object else values
+        frame = nw.from_dict(data, backend=self.library)
+        return frame.with_columns(*self._casts(frame, id_col, time_col, tz)).to_native()
+
+    def _casts(self, frame, id_col, time_col, tz):
+        casts = []
+        if self.library == "polars":
+            for name in frame.columns:
+                if frame[name].dtype == nw.Datetime and tz is not None:
+                    column = nw.col(name).dt.replace_time_zone("UTC").dt.convert_time_zone(tz)
+                    casts.append(column)
+                elif frame[name].dtype == nw.Datetime and self.time_dtype == nw.Date:
+                    casts.append(nw.col(name).cast(nw.Date))
+        for name, dtype in ((id_col, self.id_dtype), (time_col, self.time_dtype)):
+            known = dtype is not None and (dtype.is_integer() or dtype in (nw.Categorical, nw.String))
+            if known and name in frame.columns and frame[name].dtype != dtype:
+                casts.append(nw.col(name).cast(dtype))
+        return casts
+
+
+def _pandas_times(values, tz):
+    series = pd.Series(values)
+    return series if tz is None else series.dt.tz_localize("UTC").dt.tz_convert(tz)
+
+
+def concat_frames(frames: list):
+    """Frames of one library below each other."""
+    return nw.to_native(nw.concat([nw.from_native(f, eager_only=True) for f in frames]))
