@@ -1,0 +1,1 @@
+"""scikit-learn estimators around recurrent networks, and the window around any estimator."""

@@ -1,0 +1,133 @@
+"""From estimator parameters to the plain descriptions that ``nn`` and the backends take."""
+
+from __future__ import annotations
+
+import os
+from numbers import Integral, Real
+
+from tsforecast._compat import Interval, StrOptions
+from tsforecast.backends.base import StepRule
+from tsforecast.exceptions import DataError
+from tsforecast.nn.trainer import TrainConfig
+from tsforecast.spec import LOSSES, SCHEDULES, SOLVERS, WINDOW_NORMS
+
+_COUNT = Interval(Integral, 1, None, closed="left")
+_POSITIVE = Interval(Real, 0, None, closed="neither")
+_NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
+_FRACTION = Interval(Real, 0, 1, closed="left")
+
+PARAMETER_CONSTRAINTS: dict = {
+    "hidden_layer_sizes": [_COUNT, "array-like"],
+    "n_features_per_step": [_COUNT],
+    "lag_order": [StrOptions({"auto", "oldest_first", "newest_first"})],
+    "loss": [StrOptions(set(LOSSES))],
+    "solver": [StrOptions(set(SOLVERS))],
+    "learning_rate_init": [_POSITIVE],
+    "learning_rate": [StrOptions(set(SCHEDULES))],
+    "batch_size": [StrOptions({"auto"}), _COUNT],
+    "max_iter": [_COUNT],
+    "alpha": [_NOT_NEGATIVE],
+    "max_grad_norm": [_POSITIVE, None],
+    "shuffle": ["boolean"],
+    "random_state": ["random_state"],
+    "tol": [_NOT_NEGATIVE],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+    "n_iter_no_change": [_COUNT],
+    "warm_start": ["boolean"],
+    "verbose": ["verbose"],
+    "n_jobs": [Integral, None],
+    "device": [StrOptions({"cpu", "reference"})],
+    "dtype": [StrOptions({"float32", "float64"})],
+    "standardize": ["boolean"],
+    "window_norm": [StrOptions(set(WINDOW_NORMS))],
+    "season_length": [Interval(Integral, 0, None, closed="left")],
+    "linear_skip": ["boolean"],
+    "quantiles": ["array-like"],
+    "huber_delta": [_POSITIVE],
+    "momentum": [_FRACTION],
+    "nesterovs_momentum": ["boolean"],
+    "beta_1": [_FRACTION],
+    "beta_2": [_FRACTION],
+    "epsilon": [_POSITIVE],
+    "lr_gamma": [_POSITIVE],
+    "lr_step_size": [_COUNT],
+}
+
+
+def network_fields(model, n_timesteps: int, n_features: int, n_outputs: int) -> dict:
+    """Fields of the ``NetworkSpec`` that ``model``'s parameters describe, as plain numbers and strings."""
+    sizes = model.hidden_layer_sizes
+    sizes = (sizes,) if isinstance(sizes, Integral) else tuple(sizes)
+    if not sizes or any(not isinstance(s, Integral) or s < 1 for s in sizes):
+        raise ValueError(f"hidden_layer_sizes must be a positive integer or several, got {model.hidden_layer_sizes!r}")
+    if model.season_length > n_timesteps:
+        raise DataError(
+            f"season_length={model.season_length} does not fit into windows of {n_timesteps} steps; "
+            "lengthen the windows or lower season_length"
+        )
+    return {
+        "n_timesteps": int(n_timesteps),
+        "n_features": int(n_features),
+        "hidden_sizes": tuple(int(s) for s in sizes),
+        "n_outputs": int(n_outputs),
+        "n_quantiles": len(_quantiles(model)) if model.loss == "quantile" else 1,
+        "window_norm": model.window_norm,
+        "season_length": int(model.season_length),
+        "linear_skip": bool(model.linear_skip),
+        "cell": model._cell,
+    }
+
+
+def _quantiles(model) -> tuple[float, ...]:
+    levels = tuple(float(q) for q in model.quantiles)
+    if not levels or any(not 0 < q < 1 for q in levels) or list(levels) != sorted(set(levels)):
+        raise ValueError(f"quantiles must be rising numbers between 0 and 1, got {model.quantiles!r}")
+    return levels
+
+
+def step_rule(model) -> StepRule:
+    """Loss and optimiser of a training step."""
+    return StepRule(
+        loss=model.loss,
+        quantiles=_quantiles(model) if model.loss == "quantile" else (0.5,),
+        delta=float(model.huber_delta),
+        solver=model.solver,
+        alpha=float(model.alpha),
+        max_grad_norm=None if model.max_grad_norm is None else float(model.max_grad_norm),
+        momentum=float(model.momentum),
+        nesterov=bool(model.nesterovs_momentum),
+        beta_1=float(model.beta_1),
+        beta_2=float(model.beta_2),
+        epsilon=float(model.epsilon),
+    )
+
+
+def train_config(model, n_windows: int) -> TrainConfig:
+    """Epochs, batches, rates and stopping; ``batch_size="auto"`` is ``min(200, n)``, as in ``MLPRegressor``."""
+    batch_size = min(200, n_windows) if model.batch_size == "auto" else min(int(model.batch_size), n_windows)
+    return TrainConfig(
+        rule=step_rule(model),
+        learning_rate_init=float(model.learning_rate_init),
+        learning_rate=model.learning_rate,
+        lr_gamma=float(model.lr_gamma),
+        lr_step_size=int(model.lr_step_size),
+        batch_size=batch_size,
+        max_iter=int(model.max_iter),
+        shuffle=bool(model.shuffle),
+        tol=float(model.tol),
+        n_iter_no_change=int(model.n_iter_no_change),
+        n_jobs=n_threads(model.n_jobs),
+    )
+
+
+def n_threads(n_jobs: int | None) -> int:
+    """``n_jobs`` as a number of threads: None is 1, -1 all processors of this process, -2 all but one."""
+    if n_jobs is None:
+        return 1
+    if n_jobs == 0:
+        raise ValueError("n_jobs == 0 has no meaning; use None, a positive number, or -1 for all processors")
+    if n_jobs > 0:
+        return int(n_jobs)
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return max(1, available + 1 + int(n_jobs))

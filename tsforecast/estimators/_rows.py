@@ -1,0 +1,128 @@
+"""Rows ``(X, y, sample_weight)`` of a scikit-learn call as windows over flat buffers, and the chronological split."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from tsforecast._compat import _check_sample_weight, validate_data
+from tsforecast.backends.base import Windows
+from tsforecast.estimators import _scaling
+from tsforecast.estimators._inputs import flatten_windows, is_newest_first, reverse_time, steps_of_width
+from tsforecast.exceptions import DataError, NotEnoughHistoryError
+
+
+def read_training_rows(model, X, y, sample_weight, *, reset: bool) -> Windows:
+    """Validate training rows; with ``reset`` also fix ``model``'s widths, lag order and number of outputs."""
+    X, shape = flatten_windows(X)
+    X, y = validate_data(model, X, y, multi_output=True, y_numeric=True, dtype=[np.float64, np.float32], reset=reset)
+    y = _as_targets(y)
+    if reset:
+        width = X.shape[1]
+        steps, features = shape or (steps_of_width(width, model.n_features_per_step), model.n_features_per_step)
+        model._n_timesteps, model._n_features_per_step = int(steps), int(features)
+        names = getattr(model, "feature_names_in_", None)
+        model._newest_first = bool(is_newest_first(model.lag_order, names, features))
+        model._y_is_1d = y.ndim == 1
+        model.n_outputs_ = 1 if y.ndim == 1 else y.shape[1]
+    return _as_windows(model, X, shape, y, sample_weight)
+
+
+def read_validation_rows(model, X, y, sample_weight) -> Windows | None:
+    """Validate ``X_val, y_val``; None if they are not given."""
+    if X is None and y is None:
+        return None
+    if X is None or y is None:
+        raise ValueError("X_val and y_val go together; one of them is missing")
+    if not model.early_stopping:
+        raise ValueError("X_val and y_val are given but early_stopping=False; set early_stopping=True to use them")
+    X, shape = flatten_windows(X)
+    X, y = validate_data(model, X, y, multi_output=True, y_numeric=True, dtype=[np.float64, np.float32], reset=False)
+    return _as_windows(model, X, shape, _as_targets(y), sample_weight)
+
+
+def check_window_shape(model, shape: tuple[int, int] | None) -> None:
+    """A 3-D input must have the ``(T, F)`` that fit saw; a 2-D one is judged by its width alone."""
+    fitted = (model._n_timesteps, model._n_features_per_step)
+    if shape is not None and shape != fitted:
+        raise DataError(
+            f"X has windows of shape (T, F) = {shape}, but {type(model).__name__} was fitted on {fitted}; "
+            "axes are (rows, steps, features)"
+        )
+
+
+def split_tail(windows: Windows, n_timesteps: int, n_outputs: int, fraction: float) -> tuple[Windows, Windows]:
+    """Hold out the last windows, with an embargo before them.
+
+    Rows are taken to be consecutive windows in time order: the ``max(T, K) - 1`` windows before the held-out ones
+    are used by neither side, so that no training window shares an input step or a target with a validation window.
+
+    Raises
+    ------
+    NotEnoughHistoryError
+        If no training window remains.
+    """
+    n = len(windows)
+    n_val = math.ceil(n * fraction)
+    embargo = max(n_timesteps, n_outputs) - 1
+    n_train = n - n_val - embargo
+    if n_train < 1:
+        raise NotEnoughHistoryError(
+            f"early_stopping=True needs training rows besides {n_val} validation rows (validation_fraction={fraction}) "
+            f"and {embargo} rows between them, but X has {n} rows; pass X_val and y_val, lower validation_fraction, "
+            "or set early_stopping=False"
+        )
+    return _take(windows, slice(0, n_train)), _take(windows, slice(n - n_val, n))
+
+
+def _take(windows: Windows, rows: slice) -> Windows:
+    return Windows(
+        values=windows.values,
+        x_starts=windows.x_starts[rows],
+        targets=windows.targets,
+        y_starts=windows.y_starts[rows],
+        weights=windows.weights[rows],
+        y_stride=windows.y_stride,
+    )
+
+
+def _as_targets(y) -> np.ndarray:
+    y = np.asarray(y)
+    if y.dtype not in (np.float32, np.float64):
+        y = y.astype(np.float64)
+    if y.ndim > 2:
+        raise DataError(f"y has shape {y.shape}; expected (n,) or (n, k), k steps of a horizon side by side")
+    return y
+
+
+def _as_windows(model, X, shape, y, sample_weight) -> Windows:
+    check_window_shape(model, shape)
+    n_outputs = 1 if y.ndim == 1 else y.shape[1]
+    if n_outputs != model.n_outputs_:
+        raise DataError(f"y has {n_outputs} columns, but the model was fitted on {model.n_outputs_}")
+    y = y.reshape(len(y), -1)
+    weights = _weights(sample_weight, X)
+    if not weights.all():  # a weight of zero is the row left out, also of the batches
+        X, y, weights = X[weights > 0], y[weights > 0], weights[weights > 0]
+    _scaling.check_magnitude(X, model.dtype, what="X", names=getattr(model, "feature_names_in_", None))
+    _scaling.check_magnitude(y, model.dtype, what="y")
+    if model._newest_first:
+        X = reverse_time(X, model._n_features_per_step)
+    rows = np.arange(len(X), dtype=np.int64)
+    return Windows(
+        values=X.ravel(),
+        x_starts=rows * X.shape[1],
+        targets=y.ravel(),
+        y_starts=rows * n_outputs,
+        weights=weights,
+    )
+
+
+def _weights(sample_weight, X) -> np.ndarray:
+    weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    if not weights.any():
+        raise DataError("sample_weight is zero for every row; at least one weight must be positive")
+    if weights.max() > _scaling.LIMITS["float32"]:
+        raise DataError(f"sample_weight holds {weights.max():.3g}; divide the weights by their mean first")
+    return weights

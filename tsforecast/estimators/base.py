@@ -1,0 +1,272 @@
+"""The scikit-learn estimator around a recurrent network: validate, scale, train, publish ``*_`` attributes.
+
+Letters: n rows (windows), T steps, F features a step, K outputs, Q quantiles.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import check_random_state
+
+from tsforecast._compat import CallbackSupportMixin, _fit_context, validate_data
+from tsforecast.backends.base import StepRule, TrainState, Windows, get_backend
+from tsforecast.estimators import _rows, _scaling
+from tsforecast.estimators._config import PARAMETER_CONSTRAINTS, n_threads, network_fields, train_config
+from tsforecast.estimators._epochs import EpochReporter
+from tsforecast.estimators._inputs import flatten_windows, reverse_time
+from tsforecast.nn.initializers import init_params
+from tsforecast.nn.trainer import train
+from tsforecast.spec import NetworkSpec
+
+
+class RecurrentRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
+    """What every recurrent regressor does; a subclass holds the parameters, their meaning, and ``_cell``."""
+
+    _cell: str
+
+    _parameter_constraints: dict = PARAMETER_CONSTRAINTS
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.target_tags.multi_output = True
+        return tags
+
+    # ---------------------------------------------------------------- fitting
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None):
+        """Train on windows ``X`` and targets ``y``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, T*F) or ndarray of shape (n, T, F)
+            One window a row, in time order (early stopping holds out the last rows).
+        y : array-like of shape (n,) or (n, K)
+            Targets; K steps of a horizon at once.
+        sample_weight : array-like of shape (n,), default=None
+            Weights of the rows in the loss and in the statistics of ``standardize``; a weight of 2 is the row twice.
+        X_val, y_val : array-like, default=None
+            Rows to stop early on, instead of the tail of ``X``. Need ``early_stopping=True``.
+        sample_weight_val : array-like, default=None
+            Weights of the validation rows.
+
+        Returns
+        -------
+        self : estimator
+
+        Raises
+        ------
+        ValueError
+            For wrong parameters, shapes, NaN or infinity (``DataError`` where tsforecast finds the fault itself).
+        DivergedError
+            If the loss becomes non-finite.
+        """
+        fresh = not (self.warm_start and hasattr(self, "_params"))
+        rows = _rows.read_training_rows(self, X, y, sample_weight, reset=fresh)
+        val = _rows.read_validation_rows(self, X_val, y_val, sample_weight_val)
+        if val is None and self.early_stopping:
+            rows, val = _rows.split_tail(rows, self._n_timesteps, self.n_outputs_, self.validation_fraction)
+        return self._train(rows, val, fresh=fresh, n_epochs=self.max_iter, callback_data={"X": X, "y": y})
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, sample_weight=None):
+        """Train one epoch on the given rows, from the present weights.
+
+        The first call fixes the widths and the statistics of ``standardize``; later calls keep them.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        self : estimator
+        """
+        if self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        fresh = not hasattr(self, "_params")
+        rows = _rows.read_training_rows(self, X, y, sample_weight, reset=fresh)
+        return self._train(rows, None, fresh=fresh, n_epochs=1, callback_data={"X": X, "y": y})
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def _fit_windows(
+        self, windows: Windows, *, n_timesteps: int, n_features: int, n_outputs: int, val: Windows | None = None
+    ):
+        """Train on windows of flat buffers, without building them: the way in for forecasters.
+
+        Parameters
+        ----------
+        windows : Windows
+            Buffers of any floating dtype. With ``standardize`` (and ``window_norm="none"``), ``values`` must be whole
+            steps (``len % F == 0``, starts multiples of F). In time order if ``early_stopping`` holds out the tail.
+        n_timesteps, n_features, n_outputs : int
+            T, F, K.
+        val : Windows or None
+            Windows to stop early on; given, it is used whatever ``early_stopping`` says.
+
+        Returns
+        -------
+        self : estimator
+        """
+        fresh = not (self.warm_start and hasattr(self, "_params"))
+        self._n_timesteps, self._n_features_per_step = n_timesteps, n_features
+        self.n_features_in_, self.n_outputs_ = n_timesteps * n_features, n_outputs
+        self._newest_first, self._y_is_1d = False, n_outputs == 1
+        if val is None and self.early_stopping:
+            windows, val = _rows.split_tail(windows, n_timesteps, n_outputs, self.validation_fraction)
+        return self._train(windows, val, fresh=fresh, n_epochs=self.max_iter, callback_data={})
+
+    def _train(self, windows: Windows, val: Windows | None, *, fresh: bool, n_epochs: int, callback_data: dict):
+        """Standardise, start or resume the optimiser, run epochs, publish what was learned."""
+        config = train_config(self, len(windows))
+        network = network_fields(self, self._n_timesteps, self._n_features_per_step, self.n_outputs_)
+        if fresh:
+            self._start(windows, network, config.rule)
+        elif network != self._network or self._params.dtype != self.dtype:
+            raise ValueError(
+                "the network's shape or dtype changed since the last fit; set warm_start=False or clone the estimator"
+            )
+        state = TrainState(self._params.copy())
+        state.m[:], state.v[:], state.step = self._opt_m, self._opt_v, self._opt_step
+        scaled, scaled_val = self._scaled(windows), None if val is None else self._scaled(val)
+        reporter = EpochReporter(self, state, n_epochs, callback_data)
+        try:
+            train(
+                get_backend(self.device),
+                NetworkSpec(**network),
+                config,
+                state,
+                scaled,
+                val=scaled_val,
+                seed=self._seed,
+                first_epoch=self.n_iter_,
+                n_epochs=n_epochs,
+                on_epoch=reporter,
+            )
+        finally:  # divergence and Ctrl-C leave the epochs before them, to go on from with warm_start
+            self._publish(state, reporter)
+        reporter.close()
+        return self
+
+    def _start(self, windows: Windows, network: dict, rule: StepRule) -> None:
+        """Statistics, seed, first weights and empty history of a new model."""
+        self._network = network
+        self._quantiles = rule.quantiles if rule.loss == "quantile" else None
+        self._seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        self._x_mean = self._x_scale = self._y_mean = self._y_scale = None
+        if self.standardize and self.window_norm == "none":
+            weights = windows.weights.astype(np.float64)
+            self._x_mean, self._x_scale = _scaling.weighted_mean_scale(
+                windows.values, windows.x_starts, self._n_timesteps, self._n_features_per_step, weights
+            )
+            self._y_mean, self._y_scale = _scaling.weighted_mean_scale(
+                windows.targets, windows.y_starts, 1, self.n_outputs_, weights, windows.y_stride
+            )
+        self._params = init_params(NetworkSpec(**network), self._seed, self.dtype)
+        self._opt_m, self._opt_v, self._opt_step = np.zeros_like(self._params), np.zeros_like(self._params), 0
+        self.n_iter_, self.loss_curve_ = 0, []
+        self.validation_scores_ = self.best_validation_score_ = None
+
+    def _publish(self, state: TrainState, reporter: EpochReporter) -> None:
+        """Set what was learned; a first fit that ended no epoch leaves the estimator unfitted."""
+        self.loss_curve_ = [*self.loss_curve_, *reporter.losses]
+        if not self.loss_curve_:
+            del self._params
+            return
+        self._params, self._opt_m, self._opt_v, self._opt_step = state.params, state.m, state.v, state.step
+        self.n_iter_ = len(self.loss_curve_)
+        self.loss_ = self.loss_curve_[-1]
+        self.best_loss_ = min(self.loss_curve_)
+        if reporter.scores:
+            self.validation_scores_ = [*(self.validation_scores_ or []), *reporter.scores]
+            self.best_validation_score_ = max(self.validation_scores_)
+
+    def _scaled(self, windows: Windows) -> Windows:
+        """Windows over owned buffers of the estimator's dtype, standardised if the model is."""
+        weights = np.ascontiguousarray(windows.weights, dtype=self.dtype)
+        values = windows.values.reshape(-1, self._n_features_per_step)
+        if self._x_mean is None:
+            targets, y_starts, stride = windows.targets.reshape(-1, 1), windows.y_starts, windows.y_stride
+        else:
+            targets = _scaling.gather(windows.targets, windows.y_starts, self.n_outputs_, windows.y_stride)
+            y_starts, stride = np.arange(len(windows), dtype=np.int64) * self.n_outputs_, 1
+        return Windows(
+            values=_scaling.cast(values, self.dtype, self._x_mean, self._x_scale, what="X").ravel(),
+            x_starts=np.ascontiguousarray(windows.x_starts, dtype=np.int64),
+            targets=_scaling.cast(targets, self.dtype, self._y_mean, self._y_scale, what="y").ravel(),
+            y_starts=np.ascontiguousarray(y_starts, dtype=np.int64),
+            weights=weights,
+            y_stride=stride,
+        )
+
+    # ------------------------------------------------------------- predicting
+
+    def predict(self, X):
+        """Forecast the targets of windows ``X``; rows do not influence one another.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, T*F) or ndarray of shape (n, T, F)
+
+        Returns
+        -------
+        y : ndarray of shape (n,) or (n, K), of the estimator's dtype
+            With ``loss="quantile"`` the quantile nearest 0.5.
+        """
+        out = self._outputs(X)
+        if self._quantiles is not None:
+            nearest = int(np.argmin(np.abs(np.subtract(self._quantiles, 0.5))))
+            out = self._sorted_quantiles(out)[:, :, nearest]
+        return out.ravel() if self._y_is_1d else out
+
+    def predict_quantiles(self, X):
+        """All quantiles of a model with ``loss="quantile"``, sorted so that they do not cross.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, T*F) or ndarray of shape (n, T, F)
+
+        Returns
+        -------
+        y : ndarray of shape (n, K, Q), of the estimator's dtype
+        """
+        out = self._outputs(X)
+        if self._quantiles is None:
+            raise ValueError('predict_quantiles needs a model fitted with loss="quantile"')
+        return self._sorted_quantiles(out)
+
+    def _sorted_quantiles(self, out: np.ndarray) -> np.ndarray:
+        return np.sort(out.reshape(len(out), self.n_outputs_, -1), axis=2)
+
+    def _outputs(self, X) -> np.ndarray:
+        """Validated rows through the network: ``[n, K*Q]``."""
+        if not hasattr(self, "_params"):
+            raise NotFittedError(
+                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with appropriate arguments "
+                "before using this estimator."
+            )
+        X, shape = flatten_windows(X)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        _rows.check_window_shape(self, shape)
+        if self._newest_first:
+            X = reverse_time(X, self._n_features_per_step)
+        starts = np.arange(len(X), dtype=np.int64) * self.n_features_in_
+        return self._predict_windows(X.ravel(), starts)
+
+    def _predict_windows(self, values: np.ndarray, x_starts: np.ndarray) -> np.ndarray:
+        """Outputs ``[N, K*Q]`` in the units of the targets, for windows over a flat buffer (see ``_fit_windows``)."""
+        values = values.reshape(-1, self._n_features_per_step)
+        dtype = self._params.dtype.name
+        values = _scaling.cast(values, dtype, self._x_mean, self._x_scale, what="X").ravel()
+        spec = NetworkSpec(**self._network)
+        out = get_backend(self.device).predict(spec, self._params, values, x_starts, n_threads(self.n_jobs))
+        if self._y_mean is not None:
+            scale, mean = self._y_scale, self._y_mean
+            if spec.n_quantiles > 1:
+                scale, mean = np.repeat(scale, spec.n_quantiles), np.repeat(mean, spec.n_quantiles)
+            out = (out * scale + mean).astype(dtype)
+        return out
