@@ -103,8 +103,8 @@ def mase(
 ) -> Any:
     """Mean absolute scaled error: the mean absolute error in units of the training data's seasonal differences.
 
-    The scale of a series is the mean of ``|y_t - y_(t-m)|`` over its training rows; pairs with a missing value do not count.
-    The score is missing (NaN) where that scale is 0 or cannot be formed.
+    The scale of a series is the mean of ``|y_t - y_(t-m)|`` over its training rows. Pairs with a missing value do not
+    count. The score is missing (NaN) where that scale is 0 or cannot be formed.
 
     Parameters
     ----------
