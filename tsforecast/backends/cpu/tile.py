@@ -9,8 +9,8 @@ number of lanes, nor the order of tiles: splitting k or rows into blocks changes
 
 Matrices live in flat arrays. A is strided: element (r, k) at ``a0 + r*a_row + k*a_k``. B and C are in *panels*: columns are cut into
 vectors of LANES, and vectors into panels of 4, then 2, then 1 (``panel_index``); a panel of B is [K, V*LANES], contiguous.
-C's panel that begins at vector v has its row r at ``c0 + v*c_vec + r*c_row``: ``c_vec = rows*LANES`` and a row of V*LANES is the panel
-layout again (a product can be the next product's B), ``c_vec = LANES`` and ``c_row = N`` is the ordinary row-major one.
+C's panel that begins at vector v has its row r at ``c0 + v*c_vec + r*c_row``: ``c_vec = LANES``, ``c_row = N`` is the ordinary row-major
+layout; ``c_vec = M*LANES``, ``c_row = 0`` (a panel's own width) the panel layout again, so that a product can be the next one's B.
 """
 
 from __future__ import annotations
@@ -160,13 +160,16 @@ def multiply(M, V, K, a, a0, a_row, a_k, b, b0, c, c0, c_row, c_vec, add):
     """C = A B, or C += A B where ``add`` (bool): A [M, K] strided, B [K, V vectors] in panels, C [M, V vectors]."""
     v = 0
     while v + 4 <= V:
-        _panel_4(M, K, a, a0, a_row, a_k, b, b0 + v * K * LANES, c, c0 + v * c_vec, c_row, add)
+        row = c_row if c_row > 0 else 4 * LANES
+        _panel_4(M, K, a, a0, a_row, a_k, b, b0 + v * K * LANES, c, c0 + v * c_vec, row, add)
         v += 4
     if V - v >= 2:
-        _panel_2(M, K, a, a0, a_row, a_k, b, b0 + v * K * LANES, c, c0 + v * c_vec, c_row, add)
+        row = c_row if c_row > 0 else 2 * LANES
+        _panel_2(M, K, a, a0, a_row, a_k, b, b0 + v * K * LANES, c, c0 + v * c_vec, row, add)
         v += 2
     if v < V:
-        _panel_1(M, K, a, a0, a_row, a_k, b, b0 + v * K * LANES, c, c0 + v * c_vec, c_row, add)
+        row = c_row if c_row > 0 else LANES
+        _panel_1(M, K, a, a0, a_row, a_k, b, b0 + v * K * LANES, c, c0 + v * c_vec, row, add)
 
 
 def panel_index(k, j, K: int, V: int):

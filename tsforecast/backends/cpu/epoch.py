@@ -1,0 +1,258 @@
+"""The compiled entry points: a training epoch, the loss, forecasts and gradients. Each runs without the GIL.
+
+Threads. A batch is cut into shards, a number that depends on the batch alone (``shard_count``); thread j takes shards j, j + n, ...;
+then every thread adds up the shards' gradients, in their order, for its own range of parameters, and after the global
+norm is known steps them. So the bits do not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from tsforecast.backends.cpu import network
+from tsforecast.backends.cpu.jit import entry, kernel
+from tsforecast.backends.cpu.lanes import LANES
+from tsforecast.backends.cpu.losses import batch_loss
+from tsforecast.backends.cpu.optimizers import ADAMW, set_scalars, update
+from tsforecast.backends.cpu.plan import DX, IN
+from tsforecast.backends.cpu.sync import HALT, STOP, atomic_load, atomic_store, wait_for_all
+from tsforecast.backends.cpu.windows import NORM_NONE
+
+DONE, STOPPED, DIVERGED = 0, 1, 2
+ROWS_A_SHARD, MOST_SHARDS = 16, 16
+NORM_CHUNK = 2048  # parameters whose squares are added up before the chunks' sums are
+
+
+class Data(NamedTuple):
+    """Windows as in ``backends.base.Windows``."""
+
+    values: np.ndarray
+    x_starts: np.ndarray
+    targets: np.ndarray
+    y_starts: np.ndarray
+    y_stride: int
+    weights: np.ndarray
+
+
+class Rule(NamedTuple):
+    """A ``StepRule`` in numbers; ``max_norm`` is infinite where there is no clipping; ``quantiles [Q]`` float64."""
+
+    loss: int
+    solver: int
+    nesterov: int
+    delta: float
+    alpha: float
+    max_norm: float
+    momentum: float
+    beta_1: float
+    beta_2: float
+    epsilon: float
+    quantiles: np.ndarray
+
+
+class State(NamedTuple):
+    """What a step changes: ``params, m, v [P]`` and the packed weights; with the places of ``plan.Plan``."""
+
+    params: np.ndarray
+    m: np.ndarray
+    v: np.ndarray
+    packed: np.ndarray
+    at: np.ndarray
+    at_t: np.ndarray
+    is_weight: np.ndarray
+
+
+class Memory(NamedTuple):
+    """Scratch: a work buffer, frames and bases a thread; a packed gradient a shard; sums of shards and of chunks."""
+
+    work: np.ndarray  # [threads, n_work]
+    frame: np.ndarray  # [threads, rows, 2] float64
+    base: np.ndarray  # [threads, rows, K] float64
+    scalars: np.ndarray  # [threads, N_SCALARS]
+    shard_gradients: np.ndarray  # [shards, n_packed]
+    gradient: np.ndarray  # [P]
+    shard_losses: np.ndarray  # [shards] float64
+    chunk_norms: np.ndarray  # [chunks] float64
+    chunk_penalties: np.ndarray  # [chunks] float64
+    totals: np.ndarray  # [3] float64 out: sum of loss*weight, sum of weights, steps taken
+
+
+@kernel
+def shard_count(n_rows):
+    """Shards of a batch of ``n_rows``."""
+    return max(1, min(MOST_SHARDS, n_rows // ROWS_A_SHARD))
+
+
+@kernel
+def pack(first, last, state):
+    """Copy the parameters ``first..last-1`` to their places among the packed weights."""
+    for i in range(first, last):
+        state.packed[state.at[i]] = state.params[i]
+        if state.at_t[i] >= 0:
+            state.packed[state.at_t[i]] = state.params[i]
+
+
+@kernel
+def shard_step(net, layers, rule, data, rows, share, packed, memory, thread, shard):
+    """Loss and gradient of one shard, into ``memory``."""
+    work, frame, base = memory.work[thread], memory.frame[thread], memory.base[thread]
+    dw, B, N = memory.shard_gradients[shard], len(rows), net.out_width
+    for i in range(net.n_packed):
+        dw[i] = 0
+    network.read_windows(net, layers, B, data.values, data.x_starts, rows, work, frame, base)
+    network.forward(net, layers, B, packed, work)
+    memory.shard_losses[shard] = batch_loss(
+        B, net.n_outputs, net.n_quantiles, N, rule, data.targets, data.y_starts, data.y_stride, data.weights,
+        rows, share, frame, base, work[net.out :], work[net.dout :],
+    )  # fmt: skip
+    network.backward(net, layers, B, packed, work, dw, False)
+
+
+@kernel
+def reduce_chunk(rule, state, memory, n_shards, share, chunk, first, last):
+    """Add up the shards' gradients of a chunk of parameters, with the penalty; note its norm and penalty."""
+    decay = 0.0 if rule.solver == ADAMW else rule.alpha * share
+    norm, penalty = 0.0, 0.0
+    for i in range(first, last):
+        place = state.at[i]
+        g = memory.shard_gradients[0, place]
+        for s in range(1, n_shards):
+            g += memory.shard_gradients[s, place]
+        memory.gradient[i] = g
+    if decay > 0.0:
+        for i in range(first, last):
+            w = float(state.params[i]) * float(state.is_weight[i])
+            memory.gradient[i] = float(memory.gradient[i]) + decay * w
+            penalty += 0.5 * decay * w * w
+    for i in range(first, last):
+        g64 = float(memory.gradient[i])
+        norm += g64 * g64
+    memory.chunk_norms[chunk] = norm
+    memory.chunk_penalties[chunk] = penalty
+
+
+@entry
+def train_epoch(thread, n_threads, sync, net, layers, rule, data, order, batch_size, rates, state, memory, step):
+    """One thread's part of an epoch; returns a status. ``rates`` [batches] float64, ``step`` steps taken before."""
+    P = len(state.params)
+    n_chunks = (P + NORM_CHUNK - 1) // NORM_CHUNK
+    for batch in range(len(rates)):
+        rows = order[batch * batch_size : (batch + 1) * batch_size]
+        weight = 0.0
+        for i in rows:
+            weight += float(data.weights[i])
+        if weight == 0.0:
+            continue
+        n_shards = shard_count(len(rows))
+        for s in range(thread, n_shards, n_threads):
+            mine = rows[s * len(rows) // n_shards : (s + 1) * len(rows) // n_shards]
+            shard_step(net, layers, rule, data, mine, 1.0 / weight, state.packed, memory, thread, s)
+        wait_for_all(sync, n_threads)
+        for chunk in range(thread, n_chunks, n_threads):
+            first, last = chunk * NORM_CHUNK, min(P, (chunk + 1) * NORM_CHUNK)
+            reduce_chunk(rule, state, memory, n_shards, 1.0 / weight, chunk, first, last)
+        if thread == 0:
+            atomic_store(sync, HALT, atomic_load(sync, STOP))
+        wait_for_all(sync, n_threads)
+        norm, loss = 0.0, 0.0
+        for chunk in range(n_chunks):
+            norm += memory.chunk_norms[chunk]
+            loss += memory.chunk_penalties[chunk]
+        for s in range(n_shards):
+            loss += memory.shard_losses[s]
+        norm = math.sqrt(norm)
+        if atomic_load(sync, HALT) != 0:
+            return STOPPED
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            return DIVERGED
+        step += 1
+        clip = rule.max_norm / norm if norm > rule.max_norm else 1.0
+        scalars = memory.scalars[thread]
+        set_scalars(rule, rates[batch], step, clip, scalars)
+        for chunk in range(thread, n_chunks, n_threads):
+            first, last = chunk * NORM_CHUNK, min(P, (chunk + 1) * NORM_CHUNK)
+            update(rule, first, last, scalars, state.params, memory.gradient, state.m, state.v, state.is_weight)
+            pack(first, last, state)
+        if thread == 0:
+            memory.totals[0] += loss * weight
+            memory.totals[1] += weight
+            memory.totals[2] += 1
+        wait_for_all(sync, n_threads)
+    return DONE
+
+
+@entry
+def evaluate(net, layers, rule, data, first, last, packed, memory, sync):
+    """Sum of weight*loss over the rows ``first..last-1``, into ``memory.totals[0]``; returns a status."""
+    work, frame, base = memory.work[0], memory.frame[0], memory.base[0]
+    capacity = len(frame)
+    rows = np.empty(capacity, np.int64)
+    for start in range(first, last, capacity):
+        B = min(capacity, last - start)
+        for b in range(B):
+            rows[b] = start + b
+        network.read_windows(net, layers, B, data.values, data.x_starts, rows, work, frame, base)
+        network.forward(net, layers, B, packed, work)
+        memory.totals[0] += batch_loss(
+            B, net.n_outputs, net.n_quantiles, net.out_width, rule, data.targets, data.y_starts, data.y_stride,
+            data.weights, rows, 1.0, frame, base, work[net.out :], work[net.dout :],
+        )  # fmt: skip
+        if atomic_load(sync, STOP) != 0:
+            return STOPPED
+    return DONE
+
+
+@entry
+def predict(
+    net, layers, values, x_starts, first, last, packed, work, frame, base, sync,
+    result,  # [N,K*Q] out
+):  # fmt: skip
+    """Forecast the windows ``first..last-1``; returns a status."""
+    capacity, Q = len(frame), net.n_quantiles
+    rows = np.empty(capacity, np.int64)
+    for start in range(first, last, capacity):
+        B = min(capacity, last - start)
+        for b in range(B):
+            rows[b] = start + b
+        network.read_windows(net, layers, B, values, x_starts, rows, work, frame, base)
+        network.forward(net, layers, B, packed, work)
+        for b in range(B):
+            for j in range(net.n_outputs * Q):
+                y = work[net.out + b * net.out_width + j]
+                if net.norm != NORM_NONE or net.season > 0:
+                    result[start + b, j] = (float(y) + base[b, j // Q]) * frame[b, 1] + frame[b, 0]
+                else:
+                    result[start + b, j] = y
+        if atomic_load(sync, STOP) != 0:
+            return STOPPED
+    return DONE
+
+
+@entry
+def gradient(
+    net, layers, values, x_starts, packed, work, frame, base,
+    cotangent,  # [B,K*Q]
+    out,  # [B,K*Q] out
+    dw,  # [n_packed] zeros; packed gradient
+    dx,  # [B,T,F] out, without what passes through the linear skip
+):  # fmt: skip
+    """Outputs and gradients of ``sum(outputs * cotangent)`` for one batch."""
+    B, T, F, N = len(x_starts), net.n_timesteps, net.n_features, net.out_width
+    rows = np.arange(B)
+    network.read_windows(net, layers, B, values, x_starts, rows, work, frame, base)
+    network.forward(net, layers, B, packed, work)
+    n = cotangent.shape[1]
+    for b in range(B):
+        for j in range(N):
+            work[net.dout + b * N + j] = cotangent[b, j] if j < n else 0
+        for j in range(n):
+            out[b, j] = work[net.out + b * N + j]
+    network.backward(net, layers, B, packed, work, dw, True)
+    width = (layers[0, IN] + LANES - 1) // LANES * LANES
+    for b in range(B):
+        for t in range(T):
+            for f in range(F):
+                dx[b, t, f] = work[layers[0, DX] + (t * B + b) * width + f]
