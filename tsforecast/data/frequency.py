@@ -42,10 +42,11 @@ class Frequency:
         return int(self.text) if self.is_integer else pd.tseries.frequencies.to_offset(self.text)
 
     def season_length(self) -> int:
-        """Return the steps in the season that people expect of this frequency; 1 where there is none (yearly, integer time).
+        """Return the steps in the season that people expect of this frequency; 1 where there is none.
 
-        It is 12 months, 4 quarters, 52 weeks, 7 days, 5 business days, 24 hours; for minutes a day if the step is
-        5 minutes or more, else an hour. A step of several units divides it (``"2MS"``: 6).
+        It is 1 for years and integer time, 12 months, 4 quarters, 52 weeks, 7 days, 5 business days, 24 hours; for
+        minutes a day if the step is 5 minutes or more, else an hour. A step of several units divides it
+        (``"2MS"``: 6).
         """
         if self.is_integer:
             return 1

@@ -119,6 +119,12 @@ class Panel:
         rows = np.repeat(first - indptr[:-1], lengths[keep]) + np.arange(indptr[-1])
         return replace(self, values=self.values[rows], times=self.times[rows], indptr=indptr, ids=self.ids[keep])
 
+    def select(self, series: np.ndarray) -> Panel:
+        """Keep these series, given by increasing numbers."""
+        lengths = np.zeros(len(self), np.int64)
+        lengths[series] = self.lengths[series]
+        return self.take_rows(np.zeros(len(self), np.int64), lengths)
+
     def head(self, drop: int) -> Panel:
         """Drop the last ``drop`` rows of each series."""
         return self.take_rows(np.zeros(len(self), np.int64), self.lengths - drop)

@@ -1,0 +1,1 @@
+"""Forecasting of one or many series: frames in, frames out."""

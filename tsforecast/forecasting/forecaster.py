@@ -1,0 +1,352 @@
+"""The forecaster of one or many series: a long frame in, a long frame of forecasts out."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator, clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+
+from tsforecast._compat import Interval, StrOptions
+from tsforecast.data.panel import Panel
+from tsforecast.exceptions import DataError
+from tsforecast.forecasting import defaults, models
+from tsforecast.forecasting.conformal import calibration_scores
+from tsforecast.forecasting.scaling import choose_log, refuse_beyond
+from tsforecast.forecasting.state import FittedState, make_spec
+from tsforecast.forecasting.training import Recipe
+from tsforecast.forecasting.windows import choose_n_timesteps, refuse_short, refuse_untrainable
+from tsforecast.spec import WINDOW_NORMS
+
+
+class Forecaster(BaseEstimator):
+    """Forecast every series of a long frame with one model that learns from all of them.
+
+    The model maps the last ``n_timesteps`` values of a series to the next ``horizon`` values at once. Every window is
+    normalised by itself, and what is learned is the difference from the last season repeated.
+
+    Parameters
+    ----------
+    estimator : regressor, default=None
+        ``LSTMRegressor`` or any scikit-learn regressor; cloned, never changed. ``window_norm``, ``season_length`` and
+        ``linear_skip`` of ours are set by the Forecaster; other regressors get windows normalised outside.
+        None: an LSTM of 32 units whose passes and batch size follow the amount of data (``forecasting/defaults.py``).
+    horizon : int
+        K, the number of steps that are forecast.
+    freq : str or int, default=None
+        Step between stamps: a pandas alias (``"MS"``, ``"W-MON"``, ``"h"``, ``"30min"``; old names too), a polars alias
+        (``"1mo"``, ``"30m"``), or a whole number for integer time. None infers it and refuses to guess.
+    n_timesteps : int, default=None
+        T, the window length, at least ``season_length`` and 2. None: 2 to 3 seasons, shorter for short series.
+    strategy : {"direct"}, default="direct"
+        All steps at once.
+    scope : {"global"}, default="global"
+        One model for all series.
+    season_length : int, default=None
+        m, steps in a season; 1 for none. None: by ``freq`` (``MS`` 12, ``W`` 52, ``D`` 7, ``h`` 24, ...), and 1 where
+        the longest series does not hold one season and one horizon.
+    window_norm : {"standard", "center", "none"}, default="standard"
+        Normalisation of each window: subtract the mean of its last season, and divide by its standard deviation.
+    linear_skip : bool, default=True
+        Add a linear map from the window to the forecast (ours only).
+    transform : {"auto", "log", "none"}, default="auto"
+        ``"auto"`` takes logarithms where every value of the training frame is positive.
+    calibrate : bool, default=True
+        Learn intervals in ``fit``: a second model is trained without the last rows and scored on them, which about
+        doubles the time. False: ``predict(level=...)`` is an error.
+    max_iter : int, default=None
+        Passes over the windows; None: those of the estimator.
+    alias : str, default=None
+        Name of the forecast column; None: the estimator's class name.
+    id_col, time_col, target_col : str
+        Column names. A frame without the column ``unique_id`` is one series. Other columns are ignored.
+    random_state : int, RandomState instance or None, default=None
+        Given to the estimator. The same number gives the same bits, whatever ``n_jobs`` or the order of the rows.
+    n_jobs : int, default=None
+        Given to the estimator where it takes one; None: as the estimator has it.
+
+    Attributes
+    ----------
+    estimator_ : regressor
+        The fitted model.
+    freq_ : str
+        Frequency, as a pandas alias or a number.
+    n_timesteps_, season_length_ : int
+        What was chosen.
+    transform_ : {"log", "none"}
+        What was chosen.
+    n_windows_ : int
+        Training windows.
+
+    Examples
+    --------
+    >>> from tsforecast import Forecaster, datasets
+    >>> df = datasets.load_air_passengers()
+    >>> model = Forecaster(horizon=12, random_state=0).fit(df)  # doctest: +SKIP
+    >>> model.predict(level=[80, 95])  # doctest: +SKIP
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "estimator": "no_validation",
+        "horizon": [Interval(Integral, 1, None, closed="left")],
+        "freq": "no_validation",
+        "n_timesteps": [Interval(Integral, 2, None, closed="left"), None],
+        "strategy": [StrOptions({"direct"})],
+        "scope": [StrOptions({"global"})],
+        "season_length": [Interval(Integral, 1, None, closed="left"), None],
+        "window_norm": [StrOptions(set(WINDOW_NORMS))],
+        "linear_skip": ["boolean"],
+        "transform": [StrOptions({"auto", "log", "none"})],
+        "calibrate": ["boolean"],
+        "max_iter": [Interval(Integral, 1, None, closed="left"), None],
+        "alias": [str, None],
+        "id_col": [str],
+        "time_col": [str],
+        "target_col": [str],
+        "random_state": ["random_state"],
+        "n_jobs": [Integral, None],
+    }
+
+    def __init__(
+        self,
+        estimator=None,
+        *,
+        horizon,
+        freq=None,
+        n_timesteps=None,
+        strategy="direct",
+        scope="global",
+        season_length=None,
+        window_norm=defaults.WINDOW_NORM,
+        linear_skip=defaults.LINEAR_SKIP,
+        transform="auto",
+        calibrate=True,
+        max_iter=None,
+        alias=None,
+        id_col="unique_id",
+        time_col="ds",
+        target_col="y",
+        random_state=None,
+        n_jobs=None,
+    ):
+        self.estimator = estimator
+        self.horizon = horizon
+        self.freq = freq
+        self.n_timesteps = n_timesteps
+        self.strategy = strategy
+        self.scope = scope
+        self.season_length = season_length
+        self.window_norm = window_norm
+        self.linear_skip = linear_skip
+        self.transform = transform
+        self.calibrate = calibrate
+        self.max_iter = max_iter
+        self.alias = alias
+        self.id_col = id_col
+        self.time_col = time_col
+        self.target_col = target_col
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    # ---------------------------------------------------------------- fitting
+
+    def fit(self, df) -> Forecaster:
+        """Learn from a long frame.
+
+        Parameters
+        ----------
+        df : pandas or polars DataFrame
+            Columns ``unique_id, ds, y`` (names: see the parameters). Rows in any order; no gaps, no missing values.
+            Series too short to train on, but as long as one window, are forecast all the same.
+
+        Returns
+        -------
+        self : Forecaster
+
+        Raises
+        ------
+        DataError
+            Naming series, stamp and remedy.
+        NotEnoughHistoryError
+            Series shorter than one window, or none long enough to train on.
+        """
+        self._validate_params()
+        return self._fit_panel(self._read(df, self.freq))
+
+    def _read(self, df, freq) -> Panel:
+        return Panel.from_frame(df, freq, id_col=self.id_col, time_col=self.time_col, target_col=self.target_col)
+
+    def _fit_panel(self, panel: Panel) -> Forecaster:
+        if self.estimator is not None and not (hasattr(self.estimator, "fit") and hasattr(self.estimator, "predict")):
+            raise TypeError(f"estimator={self.estimator!r} must be None or a regressor with fit and predict")
+        refuse_beyond(panel, "float32" if self.estimator is None else models.compute_dtype(self.estimator))
+        season = self._choose_season(panel)
+        steps = self.n_timesteps or choose_n_timesteps(panel, season, self.horizon)
+        if steps < season:
+            raise DataError(
+                f"n_timesteps={steps} is shorter than one season of {season} steps; lengthen it, or set season_length=1"
+            )
+        if panel.lengths.max() < steps + self.horizon:
+            refuse_untrainable(panel, steps, self.horizon)
+        refuse_short(panel, steps)
+        spec = make_spec(steps, self.horizon, season, self.window_norm, self.linear_skip)
+        recipe = Recipe(spec, choose_log(panel, self.transform), self._make_estimator, self.random_state, self.n_jobs)
+        scores = calibration_scores(panel, recipe) if self.calibrate else None
+        scaling, model, n_windows = recipe.train(panel)
+        alias = self.alias or type(model if self.estimator is None else self.estimator).__name__
+        # Nothing of self changes before all of this has succeeded.
+        self._publish(FittedState(spec, model, scaling, scores, panel.tail(steps), alias), n_windows)
+        return self
+
+    def _publish(self, state: FittedState, n_windows: int) -> None:
+        self._state = state
+        self.estimator_, self.n_windows_ = state.model, n_windows
+        self.n_timesteps_, self.season_length_ = state.spec.n_timesteps, state.spec.season_length
+        self.freq_, self.transform_ = state.panel.freq.text, "log" if state.scaling.log else "none"
+
+    def _choose_season(self, panel):
+        if self.season_length is not None:
+            return self.season_length
+        season = panel.freq.season_length()
+        return season if panel.lengths.max() >= season + self.horizon else 1
+
+    def _make_estimator(self, n_windows):
+        if self.estimator is None:
+            return defaults.default_estimator(n_windows, self.max_iter)
+        return self.estimator if self.max_iter is None else clone(self.estimator).set_params(max_iter=self.max_iter)
+
+    def update(self, df) -> Forecaster:
+        """Append new rows without learning again; the next forecast starts after them.
+
+        Parameters
+        ----------
+        df : DataFrame
+            Only rows that follow the last stamp of their series, without a gap. Series that were not seen before may
+            join with at least one window of rows.
+
+        Returns
+        -------
+        self : Forecaster
+        """
+        check_is_fitted(self, "estimator_")
+        freq = int(self.freq_) if self._state.panel.freq.is_integer else self.freq_
+        self._state = self._state.append(self._read(df, freq))
+        return self
+
+    # ------------------------------------------------------------- predicting
+
+    def predict(self, h=None, level=None):
+        """Forecast the steps after the end of every series.
+
+        Parameters
+        ----------
+        h : int, default=None
+            Number of steps, at most ``horizon``; None: ``horizon``.
+        level : list of float, default=None
+            Coverages of prediction intervals in per cent, such as ``[80, 95]``.
+
+        Returns
+        -------
+        DataFrame
+            In the library of the training frame, h rows a series, sorted by id and time: ``unique_id, ds, <alias>``
+            and ``<alias>-lo-<level>, <alias>-hi-<level>`` for each level. Every number is finite.
+        """
+        check_is_fitted(self, "estimator_")
+        h, levels = self._check_h(h), check_levels(level)
+        if levels and self._state.scores is None:
+            raise NotFittedError("intervals were not calibrated: fit with calibrate=True to use level")
+        columns, panel = self._state.columns(h, levels), self._state.panel
+        return panel.build_frame(np.repeat(panel.ids, h), panel.future_times(h).ravel(), columns)
+
+    def _check_h(self, h):
+        if h is None:
+            return self.horizon
+        if not isinstance(h, Integral) or isinstance(h, bool) or not 1 <= h <= self.horizon:
+            raise DataError(
+                f"h={h!r} must be a whole number from 1 to the horizon of {self.horizon}; fit with a longer horizon"
+            )
+        return int(h)
+
+    def cross_validation(self, df, n_windows=1, h=None, step_size=None, refit=True, level=None):
+        """Forecast from several past cut-offs and put the outcome beside.
+
+        Parameters
+        ----------
+        df : DataFrame
+            As for ``fit``. ``self`` stays as it is; copies are fitted.
+        n_windows : int, default=1
+            Number of cut-offs; the last one is h rows before the end of each series.
+        h : int, default=None
+            Steps forecast from each cut-off, at most ``horizon``; None: ``horizon``.
+        step_size : int, default=None
+            Rows between cut-offs; None: h.
+        refit : bool or int, default=True
+            True: fit anew at each cut-off. False: only at the first. k: at every k-th.
+        level : list of float, default=None
+            Coverages of intervals in per cent.
+
+        Returns
+        -------
+        DataFrame
+            ``unique_id, ds, cutoff, y, <alias>, ...``, sorted by id, cut-off and time. A forecast knows no row after
+            its cut-off.
+        """
+        from tsforecast.forecasting.backtest import cross_validate
+
+        return cross_validate(self, df, n_windows, h, step_size, refit, check_levels(level))
+
+    # ---------------------------------------------------------- model files
+
+    def save(self, path) -> None:
+        """Write the fitted forecaster to a file that ``load_model`` reads; the file holds numbers, never code.
+
+        Parameters
+        ----------
+        path : path-like
+            Where to write; an existing file is replaced only when the new one is complete.
+
+        Raises
+        ------
+        ModelFileError
+            The estimator is not one of tsforecast's networks, or the ids are neither text nor whole numbers.
+        """
+        from tsforecast.persistence import save_model
+
+        check_is_fitted(self, "estimator_")
+        save_model(path, "Forecaster", *self._model_state())
+
+    def _model_state(self):
+        arrays, meta = self._state.to_arrays()
+        params = {name: value for name, value in self.get_params(deep=False).items() if name != "estimator"}
+        if not isinstance(params["random_state"], Integral):
+            params["random_state"] = None
+        params["freq"] = None  # freq_ below is what it meant
+        return arrays, {
+            "params": params,
+            "own_estimator": self.estimator is not None,
+            "n_windows": self.n_windows_,
+            **meta,
+        }
+
+    @classmethod
+    def _from_model_state(cls, arrays, meta) -> Forecaster:
+        state = FittedState.from_arrays(arrays, meta)
+        estimator = clone(state.model) if meta["own_estimator"] else None
+        forecaster = cls(estimator, **meta["params"])
+        forecaster._validate_params()
+        freq = state.panel.freq
+        forecaster.set_params(freq=int(freq.text) if freq.is_integer else freq.text)
+        forecaster._publish(state, int(meta["n_windows"]))
+        return forecaster
+
+
+def check_levels(level) -> list[float]:
+    """Return the coverages as a list, each above 0 and below 100."""
+    levels = [] if level is None else list(np.atleast_1d(level))
+    for value in levels:
+        if not isinstance(value, (int, float, np.number)) or not 0 < value < 100:
+            raise DataError(f"level={value!r} must be a coverage in per cent, above 0 and below 100, such as 80 or 95")
+    return levels

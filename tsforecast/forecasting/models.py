@@ -1,0 +1,85 @@
+"""One way to train and ask any regressor: ours on windows that are never built, others on built ones.
+
+Ours (they have ``_fit_windows``) normalise every window inside the model. For any other scikit-learn regressor the same
+normalisation is done here, in float64, with the arithmetic of the reference backend.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tsforecast.backends.base import Windows
+from tsforecast.backends.reference.windows import gather, gather_targets, normalise
+from tsforecast.spec import NetworkSpec
+
+CHUNK = 8192  # windows built together when a foreign regressor predicts
+
+
+def is_native(estimator) -> bool:
+    """Tell whether the estimator trains on windows of flat buffers."""
+    return hasattr(estimator, "_fit_windows")
+
+
+def compute_dtype(estimator) -> str:
+    """Return the type that values must fit into."""
+    return estimator.dtype if is_native(estimator) else "float64"
+
+
+def configure(estimator, spec: NetworkSpec, random_state, n_jobs):
+    """Clone the estimator and hand it what the Forecaster decides."""
+    from sklearn.base import clone
+
+    model = clone(estimator)
+    known = model.get_params(deep=False)
+    wanted = {}
+    if is_native(model):
+        wanted = {
+            "window_norm": spec.window_norm,
+            "season_length": spec.season_length,
+            "linear_skip": spec.linear_skip,
+        }
+    if random_state is not None and "random_state" in known:
+        wanted["random_state"] = random_state
+    if n_jobs is not None and "n_jobs" in known:
+        wanted["n_jobs"] = n_jobs
+    return model.set_params(**wanted)
+
+
+def fit_model(model, windows: Windows, spec: NetworkSpec):
+    """Train on windows in model units; return the fitted model (a wrapper, where one is needed)."""
+    if is_native(model):
+        return model._fit_windows(windows, n_timesteps=spec.n_timesteps, n_features=1, n_outputs=spec.n_outputs)
+    from sklearn.multioutput import MultiOutputRegressor
+    from sklearn.utils import get_tags
+    from sklearn.utils.validation import has_fit_parameter
+
+    x, frame = normalise(gather(windows.values, windows.x_starts, spec), spec)
+    y = frame.to_network(gather_targets(windows.targets, windows.y_starts, windows.y_stride, spec.n_outputs))
+    weighted = {"sample_weight": windows.weights} if has_fit_parameter(model, "sample_weight") else {}
+    if spec.n_outputs == 1:
+        y = y[:, 0]
+    elif not get_tags(model).target_tags.multi_output:
+        model = MultiOutputRegressor(model)
+    return model.fit(x[:, :, 0], y, **weighted)
+
+
+def predict_model(model, values: np.ndarray, starts: np.ndarray, spec: NetworkSpec) -> np.ndarray:
+    """Forecast ``[N, K]`` in model units for the windows that start at ``starts [N]``; float64."""
+    if is_native(model):
+        out = model._predict_windows(values, starts).astype(np.float64)
+        return _middle(model, out.reshape(len(starts), spec.n_outputs, -1))
+    out = np.empty((len(starts), spec.n_outputs))
+    for first in range(0, len(starts), CHUNK):
+        rows = slice(first, first + CHUNK)
+        x, frame = normalise(gather(values, starts[rows], spec), spec)
+        raw = np.asarray(model.predict(x[:, :, 0]), dtype=np.float64).reshape(len(x), spec.n_outputs, 1)
+        out[rows] = frame.to_data(raw)[:, :, 0]
+    return out
+
+
+def _middle(model, quantiles):
+    """Pick the quantile nearest one half of ``[N, K, Q]``, after sorting; the only output where Q is 1."""
+    if quantiles.shape[2] == 1:
+        return quantiles[:, :, 0]
+    nearest = int(np.argmin(np.abs(np.asarray(model.quantiles) - 0.5)))
+    return np.sort(quantiles, axis=2)[:, :, nearest]

@@ -1,0 +1,107 @@
+"""How the series of a panel enter a model: logarithm, own level and spread, and the error that counts as one unit.
+
+All of it is worked out in float64 from the training rows alone. Shifting by the level loses nothing (windows are
+normalised again inside the model) and keeps the digits of series such as ``1e6 + small`` in float32.
+
+    z = (u - location_s) / scale_s,   u = log y or y
+
+``error_scale_s`` is the mean absolute error of the seasonal naive forecast inside the series, in units of z: losses are
+counted in it, so that no series outweighs the others, and intervals are pooled in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tsforecast.data.panel import Panel
+from tsforecast.exceptions import DataError
+from tsforecast.forecasting import defaults
+
+# exp() beyond this leaves float64; a forecast there is clipped, so that it stays a finite number.
+MAX_LOG = 700.0
+# Largest magnitude that survives squaring in sums over windows, by the type that the model computes in.
+LIMITS = {"float32": float(np.finfo(np.float32).max), "float64": 1e150}
+
+
+@dataclass(frozen=True)
+class SeriesScaling:
+    """Level, spread and unit of error of S series; ``log`` says whether they are those of the logarithm."""
+
+    log: bool
+    location: np.ndarray  # [S] float64
+    scale: np.ndarray  # [S] float64, > 0
+    error_scale: np.ndarray  # [S] float64, > 0
+
+    @classmethod
+    def fit(cls, panel: Panel, season_length: int, log: bool) -> SeriesScaling:
+        """Learn from all rows of ``panel``; ``log`` needs positive values."""
+        values = np.log(panel.values) if log else panel.values
+        starts, lengths = panel.indptr[:-1], panel.lengths
+        location = np.add.reduceat(values, starts) / lengths
+        centred = values - np.repeat(location, lengths)
+        spread = np.sqrt(np.add.reduceat(centred**2, starts) / lengths)
+        varies = spread > 1e-12 * np.abs(location)
+        scale = np.where(varies & (not log), spread, 1.0)
+        error = _naive_error(centred / np.repeat(scale, lengths), panel, season_length)
+        error = np.maximum(error, defaults.MIN_ERROR_SCALE * spread / scale)
+        return cls(log, location, scale, np.where(varies & (error > 0), error, 1.0))
+
+    def apply(self, panel: Panel) -> np.ndarray:
+        """Values of ``panel`` (of the same series) in the units of the model [R]."""
+        values = np.log(panel.values) if self.log else panel.values
+        return (values - np.repeat(self.location, panel.lengths)) / np.repeat(self.scale, panel.lengths)
+
+    def invert(self, z: np.ndarray, series: np.ndarray) -> np.ndarray:
+        """Model units ``[N, ...]`` of the series ``[N]`` back to the units of the data."""
+        shape = (-1,) + (1,) * (z.ndim - 1)
+        u = z * self.scale[series].reshape(shape) + self.location[series].reshape(shape)
+        return np.exp(np.clip(u, -MAX_LOG, MAX_LOG)) if self.log else u
+
+    def take(self, series: np.ndarray) -> SeriesScaling:
+        """Keep these series, in this order."""
+        return SeriesScaling(self.log, self.location[series], self.scale[series], self.error_scale[series])
+
+
+def _naive_error(values, panel, season_length):
+    """Mean absolute seasonal difference of each series [S]; the plain difference where it is too short for that."""
+    errors = np.zeros(len(panel))
+    for lag in (1, season_length):
+        rows = np.repeat(panel.lengths > lag, panel.lengths)
+        inside = np.arange(len(values)) - np.repeat(panel.indptr[:-1], panel.lengths) >= lag
+        difference = np.zeros(len(values))
+        difference[lag:] = np.abs(values[lag:] - values[:-lag])
+        difference[~(rows & inside)] = 0.0
+        sums = np.add.reduceat(difference, panel.indptr[:-1])
+        long = panel.lengths > lag
+        errors[long] = sums[long] / (panel.lengths[long] - lag)
+    return errors
+
+
+def choose_log(panel: Panel, transform: str) -> bool:
+    """Decide on the logarithm; ``"auto"`` takes it where every value of the panel is positive."""
+    smallest = int(np.argmin(panel.values))
+    if transform == "log" and panel.values[smallest] <= 0:
+        refuse_nonpositive(panel)
+    return transform == "log" or (transform == "auto" and panel.values[smallest] > 0)
+
+
+def refuse_nonpositive(panel: Panel) -> None:
+    """Raise where a model of logarithms meets a value that has none."""
+    rows = np.flatnonzero(panel.values <= 0)
+    if len(rows):
+        raise DataError(
+            f"{panel.describe(rows[0])}: the value {panel.values[rows[0]]:g} is not positive ({len(rows)} in all), but "
+            "the model works on logarithms; fit with transform='none'"
+        )
+
+
+def refuse_beyond(panel: Panel, dtype: str) -> None:
+    """Raise where a value is too large for the type that the model computes in."""
+    rows = np.flatnonzero(np.abs(panel.values) > LIMITS[dtype])
+    if len(rows):
+        raise DataError(
+            f"{panel.describe(rows[0])}: the value {panel.values[rows[0]]:g} is outside the {dtype} range "
+            f"(+-{LIMITS[dtype]:.3g}; {len(rows)} such values in all); correct it or divide the column by a constant"
+        )

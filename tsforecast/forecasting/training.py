@@ -1,0 +1,51 @@
+"""From a panel to a trained global model, and from windows to forecasts in model units.
+
+Letters: S series, N windows, T steps of a window, K steps of the horizon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tsforecast.data.panel import Panel
+from tsforecast.forecasting import models
+from tsforecast.forecasting.scaling import SeriesScaling
+from tsforecast.forecasting.windows import training_windows, window_scales
+from tsforecast.spec import NetworkSpec
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What stays the same whenever a model of one Forecaster is trained.
+
+    ``make_estimator(n_windows)`` returns an unfitted regressor.
+    """
+
+    spec: NetworkSpec
+    log: bool
+    make_estimator: Callable[[int], Any]
+    random_state: Any = None
+    n_jobs: int | None = None
+
+    def train(self, panel: Panel) -> tuple[SeriesScaling, Any, int]:
+        """Train on all windows of the panel; return its scaling, the fitted model and the number of windows."""
+        scaling = SeriesScaling.fit(panel, self.spec.season_length, self.log)
+        windows = training_windows(panel, scaling.apply(panel), scaling, self.spec)
+        estimator = self.make_estimator(len(windows))
+        model = models.configure(estimator, self.spec, self.random_state, self.n_jobs)
+        return scaling, models.fit_model(model, windows, self.spec), len(windows)
+
+
+def forecast(model, z: np.ndarray, starts: np.ndarray, spec: NetworkSpec) -> np.ndarray:
+    """Forecast ``[N, K]`` in model units from the windows of ``z`` that start at ``starts [N]``.
+
+    A window without variation forecasts its constant: there is no scale in which to expect anything else.
+    """
+    out = models.predict_model(model, z, starts, spec)
+    constant = window_scales(z, starts, spec)[1]
+    out[constant] = z[starts[constant], None]
+    return out
