@@ -71,5 +71,7 @@ def numerical_gradient(function: Callable[[Array], float], at: Array, step: floa
 
 def relative_error(found: Array, expected: Array) -> float:
     """Largest absolute difference over the largest absolute expected entry (0 where both are all zero)."""
-    difference, size = np.abs(found - expected).max(), np.abs(expected).max()
-    return float(difference / size) if difference > 0.0 else 0.0
+    difference, size = float(np.abs(found - expected).max()), float(np.abs(expected).max())
+    if size == 0.0:
+        return 0.0 if difference == 0.0 else np.inf
+    return difference / size

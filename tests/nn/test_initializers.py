@@ -1,0 +1,80 @@
+"""Initial weights: their distribution, and bits that no library or dtype changes."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from tsforecast.nn.initializers import init_params, orthogonal
+from tsforecast.spec import NetworkSpec
+
+SPEC = NetworkSpec(6, 3, (40, 25), 4, n_quantiles=2)
+
+
+@pytest.fixture
+def views():
+    return SPEC.views(init_params(SPEC, 7, np.float64))
+
+
+@pytest.mark.parametrize(("layer", "n_in", "units"), [(0, 3, 40), (1, 40, 25)])
+def test_input_weights_are_glorot_uniform_each_gate_by_itself(views, layer, n_in, units):
+    w_x = views[f"layers.{layer}.w_x"]
+    limit = np.sqrt(6.0 / (n_in + units))
+    assert w_x.shape == (n_in, 4 * units)
+    for gate in np.split(w_x, 4, axis=1):
+        assert np.abs(gate).max() <= limit
+        assert np.abs(gate).max() > 0.9 * limit
+        # mean 0 and variance limit^2 / 3 of a uniform, to four standard errors
+        assert abs(gate.mean()) < 4 * limit / np.sqrt(3 * gate.size)
+        assert gate.var() == pytest.approx(limit**2 / 3, rel=4 * np.sqrt(0.8 / gate.size))
+
+
+@pytest.mark.parametrize(("layer", "units"), [(0, 40), (1, 25)])
+def test_recurrent_weights_are_orthogonal_and_gates_differ(views, layer, units):
+    gates = np.split(views[f"layers.{layer}.w_h"], 4, axis=1)
+    for gate in gates:
+        np.testing.assert_allclose(gate @ gate.T, np.eye(units), rtol=0, atol=1e-14)
+    assert np.abs(gates[0] - gates[1]).max() > 0.1
+
+
+def test_orthogonal_matrices_have_no_preferred_direction():
+    draws = np.array(
+        [orthogonal(np.random.Generator(np.random.Philox(key=seed)), 3) for seed in range(2000)]
+    )  # entries have variance 1/3
+    np.testing.assert_allclose(draws.mean(axis=0), 0.0, rtol=0, atol=4 / np.sqrt(3 * 2000))
+    np.testing.assert_allclose((draws**2).mean(axis=0), 1 / 3, rtol=0, atol=0.04)
+    assert abs(np.sign(np.linalg.det(draws)).mean()) < 4 / np.sqrt(2000)
+
+
+def test_only_the_forget_gates_have_a_bias(views):
+    for layer, units in ((0, 40), (1, 25)):
+        np.testing.assert_array_equal(views[f"layers.{layer}.b"], np.repeat([0.0, 1.0, 0.0, 0.0], units))
+    assert not views["head.b"].any()
+    assert np.abs(views["head.w"]).max() <= np.sqrt(6.0 / (25 + 8))
+    assert views["head.w"].std() > 0.1
+
+
+@pytest.mark.parametrize("frame", [{"season_length": 3}, {"linear_skip": True}])
+def test_with_a_base_training_starts_from_the_base_forecast(frame):
+    spec = NetworkSpec(6, 3, (5,), 4, **frame)
+    views = spec.views(init_params(spec, 7, np.float64))
+    assert not any(views[name].any() for name in views if name.startswith(("head", "skip")))
+    assert views["layers.0.w_x"].all()
+
+
+def test_dtypes_start_from_the_same_weights():
+    single, double = init_params(SPEC, 7, np.float32), init_params(SPEC, 7, np.float64)
+    assert single.dtype == np.float32
+    np.testing.assert_array_equal(single, double.astype(np.float32))
+
+
+def test_seeds_differ_and_repeat():
+    np.testing.assert_array_equal(init_params(SPEC, 7, np.float64), init_params(SPEC, 7, np.float64))
+    assert not np.array_equal(init_params(SPEC, 7, np.float64), init_params(SPEC, 8, np.float64))
+    init_params(SPEC, 2**64 - 1, np.float64)
+
+
+def test_bits_are_those_of_every_machine():
+    """This digest is the contract: it must not change with the processor, the NumPy version or a refactoring."""
+    digest = hashlib.sha256(init_params(SPEC, 7, np.float64).astype("<f8").tobytes()).hexdigest()
+    assert digest == "755e52f5623e0c2d8fd6294214de61654590f44faa1f038ec2a5975a53ff431d"
