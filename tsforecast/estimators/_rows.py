@@ -17,8 +17,9 @@ def read_training_rows(model, X, y, sample_weight, *, reset: bool) -> Windows:
     """Validate training rows; with ``reset`` also fix ``model``'s widths, lag order and number of outputs."""
     X, shape = flatten_windows(X)
     X, y = validate_data(model, X, y, multi_output=True, y_numeric=True, dtype=[np.float64, np.float32], reset=reset)
-    y = _as_targets(y)
+    y, y_dtype = _as_targets(y, model.dtype)
     if reset:
+        model._y_dtype = y_dtype
         width = X.shape[1]
         steps, features = shape or (steps_of_width(width, model.n_features_per_step), model.n_features_per_step)
         model._n_timesteps, model._n_features_per_step = int(steps), int(features)
@@ -39,7 +40,7 @@ def read_validation_rows(model, X, y, sample_weight) -> Windows | None:
         raise ValueError("X_val and y_val are given but early_stopping=False; set early_stopping=True to use them")
     X, shape = flatten_windows(X)
     X, y = validate_data(model, X, y, multi_output=True, y_numeric=True, dtype=[np.float64, np.float32], reset=False)
-    return _as_windows(model, X, shape, _as_targets(y), sample_weight)
+    return _as_windows(model, X, shape, _as_targets(y, model.dtype)[0], sample_weight)
 
 
 def check_window_shape(model, shape: tuple[int, int] | None) -> None:
@@ -87,13 +88,16 @@ def _take(windows: Windows, rows: slice) -> Windows:
     )
 
 
-def _as_targets(y) -> np.ndarray:
+def _as_targets(y, dtype: str) -> tuple[np.ndarray, str]:
+    """Return ``y`` as floats, and the dtype of predictions: that of ``y``, or ``dtype`` if ``y`` holds integers."""
     y = np.asarray(y)
-    if y.dtype not in (np.float32, np.float64):
+    if y.dtype in (np.float32, np.float64):
+        dtype = y.dtype.name
+    else:
         y = y.astype(np.float64)
     if y.ndim > 2:
         raise DataError(f"y has shape {y.shape}; expected (n,) or (n, k), k steps of a horizon side by side")
-    return y
+    return y, dtype
 
 
 def _as_windows(model, X, shape, y, sample_weight) -> Windows:

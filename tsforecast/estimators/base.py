@@ -112,10 +112,12 @@ class RecurrentRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
         -------
         self : estimator
         """
+        _scaling.check_magnitude(windows.values.reshape(-1, n_features), self.dtype, what="X")
+        _scaling.check_magnitude(windows.targets.reshape(-1, 1), self.dtype, what="y")
         fresh = not (self.warm_start and hasattr(self, "_params"))
         self._n_timesteps, self._n_features_per_step = n_timesteps, n_features
         self.n_features_in_, self.n_outputs_ = n_timesteps * n_features, n_outputs
-        self._newest_first, self._y_is_1d = False, n_outputs == 1
+        self._newest_first, self._y_is_1d, self._y_dtype = False, n_outputs == 1, windows.targets.dtype.name
         if val is None and self.early_stopping:
             windows, val = _rows.split_tail(windows, n_timesteps, n_outputs, self.validation_fraction)
         return self._train(windows, val, fresh=fresh, n_epochs=self.max_iter, callback_data={})
@@ -214,10 +216,14 @@ class RecurrentRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
 
         Returns
         -------
-        y : ndarray of shape (n,) or (n, K), of the estimator's dtype
-            With ``loss="quantile"`` the quantile nearest 0.5.
+        y : ndarray of shape (n,) or (n, K)
+            In the floating dtype of the training targets, or in the estimator's dtype if those were integers. With
+            ``loss="quantile"`` the quantile nearest 0.5.
         """
-        out = self._outputs(X)
+        return self._shape_outputs(self._outputs(X))
+
+    def _shape_outputs(self, out: np.ndarray) -> np.ndarray:
+        """``[n, K*Q]`` of the network as ``predict`` returns it: one number a step, the shape of ``y``."""
         if self._quantiles is not None:
             nearest = int(np.argmin(np.abs(np.subtract(self._quantiles, 0.5))))
             out = self._sorted_quantiles(out)[:, :, nearest]
@@ -232,7 +238,7 @@ class RecurrentRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
 
         Returns
         -------
-        y : ndarray of shape (n, K, Q), of the estimator's dtype
+        y : ndarray of shape (n, K, Q)
         """
         out = self._outputs(X)
         if self._quantiles is None:
@@ -268,5 +274,5 @@ class RecurrentRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
             scale, mean = self._y_scale, self._y_mean
             if spec.n_quantiles > 1:
                 scale, mean = np.repeat(scale, spec.n_quantiles), np.repeat(mean, spec.n_quantiles)
-            out = (out * scale + mean).astype(dtype)
-        return out
+            out = out * scale + mean
+        return out.astype(self._y_dtype, copy=False)

@@ -60,7 +60,7 @@ class LSTMRegressor(RecurrentRegressor):
     device : {"cpu", "reference"}, default="cpu"
         Compiled kernels, or the slow and readable NumPy implementation.
     dtype : {"float32", "float64"}, default="float32"
-        Of weights, computation and predictions.
+        Of weights and computation.
     standardize : bool, default=True
         Subtract the mean and divide by the standard deviation of each feature and each output, taken over the
         (weighted) training rows. Off when ``window_norm`` is not ``"none"``.
