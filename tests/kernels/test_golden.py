@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tsforecast.backends.base import StepRule, TrainState, Windows
+from tsforecast.backends.base import StepRule, TrainState, Windows, get_backend
 from tsforecast.nn.trainer import TrainConfig, train
 from tsforecast.spec import NetworkSpec
 
@@ -23,12 +23,23 @@ SOLVERS = {
 TOLERANCE = {np.float64: 1e-9, np.float32: 1e-5}
 
 
-@pytest.fixture(params=[np.float64, np.float32], ids=["float64", "float32"])
-def dtype(request, backend):
-    """The reference backend computes in float64 only; the others in the dtype of their parameters."""
-    if backend.name == "reference" and request.param is np.float32:
-        pytest.skip("the reference backend is float64 only")
+# The reference backend computes in float64 only.
+PRECISIONS = [("reference", np.float64), *(pytest.param(("cpu", t), marks=pytest.mark.needs_jit) for t in TOLERANCE)]
+
+
+@pytest.fixture(params=PRECISIONS, ids=["reference-float64", "cpu-float64", "cpu-float32"])
+def precision(request):
     return request.param
+
+
+@pytest.fixture
+def backend(precision):
+    return get_backend(precision[0])
+
+
+@pytest.fixture
+def dtype(precision):
+    return precision[1]
 
 
 def all_windows(x, y, weights, dtype):  # [N,T,F], [N,K], [N]

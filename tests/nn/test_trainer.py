@@ -136,19 +136,19 @@ def test_progress_smaller_than_tol_counts_as_none(tol):
     assert (state.params == history.n_iter).all()
 
 
-def mlp_problem():
+def fitted_mlp(**settings):
     rng = np.random.default_rng(4)
     X = rng.normal(size=(120, 3))
-    return X, X[:, 0] * X[:, 1] + 0.3 * rng.normal(size=120)
+    y = X[:, 0] * X[:, 1] + 0.3 * rng.normal(size=120)
+    mlp = MLPRegressor(hidden_layer_sizes=(8,), learning_rate_init=0.02, max_iter=2000, random_state=0, **settings)
+    return mlp.fit(X, y)
 
 
 @pytest.mark.parametrize("n_iter_no_change", [1, 4])
 @pytest.mark.parametrize("tol", [1e-4, 3e-3])
 def test_stops_where_mlp_regressor_stops(tol, n_iter_no_change):
     rule = {"tol": tol, "n_iter_no_change": n_iter_no_change}
-    mlp = MLPRegressor(hidden_layer_sizes=(8,), learning_rate_init=0.02, max_iter=2000, random_state=0, **rule).fit(
-        *mlp_problem()
-    )
+    mlp = fitted_mlp(**rule)
     history, _, _ = scripted_run([*mlp.loss_curve_, *[9.0] * 20], **rule)
     assert history.stopped_by == "tol"
     assert history.loss_curve == mlp.loss_curve_
@@ -158,10 +158,7 @@ def test_stops_where_mlp_regressor_stops(tol, n_iter_no_change):
 @pytest.mark.parametrize("n_iter_no_change", [2, 6])
 def test_stops_early_where_mlp_regressor_does(n_iter_no_change):
     rule = {"tol": 1e-3, "n_iter_no_change": n_iter_no_change}
-    mlp = MLPRegressor(
-        hidden_layer_sizes=(8,), learning_rate_init=0.02, max_iter=2000, early_stopping=True, random_state=0, **rule
-    )
-    mlp.fit(*mlp_problem())
+    mlp = fitted_mlp(early_stopping=True, **rule)
     scores = [float(score) for score in mlp.validation_scores_]
     losses = np.linspace(3, 1, len(scores) + 20)
     history, _, _ = scripted_run(losses, val_losses=[*np.negative(scores), *[9.0] * 20], **rule)
