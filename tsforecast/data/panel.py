@@ -39,6 +39,8 @@ class Panel:
         The step between neighbouring stamps of every series.
     tz : str or None
         Zone of the stamps.
+    columns : Columns
+        What the frame called its id, time and target.
     kind : FrameKind
         How answers are built to match the input.
     """
