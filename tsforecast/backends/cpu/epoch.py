@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tsforecast.backends.cpu import network
-from tsforecast.backends.cpu.jit import entry, kernel
+from tsforecast.backends.cpu.jit import entry, inlined, kernel
 from tsforecast.backends.cpu.lanes import LANES
 from tsforecast.backends.cpu.losses import batch_loss
 from tsforecast.backends.cpu.optimizers import ADAMW, set_scalars, update
@@ -80,13 +80,15 @@ class Memory(NamedTuple):
     totals: np.ndarray  # [3] float64 out: sum of loss*weight, sum of weights, steps taken
 
 
-@kernel
 def shard_count(n_rows):
     """Shards of a batch of ``n_rows``."""
     return max(1, min(MOST_SHARDS, n_rows // ROWS_A_SHARD))
 
 
-@kernel
+_shard_count = inlined(shard_count)
+
+
+@inlined
 def pack(first, last, state):
     """Copy the parameters ``first..last-1`` to their places among the packed weights."""
     for i in range(first, last):
@@ -95,7 +97,7 @@ def pack(first, last, state):
             state.packed[state.at_t[i]] = state.params[i]
 
 
-@kernel
+@inlined
 def shard_step(net, layers, rule, data, rows, share, packed, memory, thread, shard):
     """Loss and gradient of one shard, into ``memory``."""
     work, frame, base = memory.work[thread], memory.frame[thread], memory.base[thread]
@@ -111,7 +113,7 @@ def shard_step(net, layers, rule, data, rows, share, packed, memory, thread, sha
     network.backward(net, layers, B, packed, work, dw, False)
 
 
-@kernel
+@inlined
 def reduce_chunk(rule, state, memory, n_shards, share, chunk, first, last):
     """Add up the shards' gradients of a chunk of parameters, with the penalty; note its norm and penalty."""
     decay = 0.0 if rule.solver == ADAMW else rule.alpha * share
@@ -146,7 +148,7 @@ def train_epoch(thread, n_threads, sync, net, layers, rule, data, order, batch_s
             weight += float(data.weights[i])
         if weight == 0.0:
             continue
-        n_shards = shard_count(len(rows))
+        n_shards = _shard_count(len(rows))
         for s in range(thread, n_shards, n_threads):
             mine = rows[s * len(rows) // n_shards : (s + 1) * len(rows) // n_shards]
             shard_step(net, layers, rule, data, mine, 1.0 / weight, state.packed, memory, thread, s)

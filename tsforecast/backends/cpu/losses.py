@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tsforecast.backends.cpu.jit import kernel
+from tsforecast.backends.cpu.jit import inlined, kernel
 
 SQUARED, ABSOLUTE, HUBER, QUANTILE = 0, 1, 2, 3
 
 
-@kernel
+@inlined
 def entry_loss(loss, delta, q, d):
     """``(l, dl/dd)`` of one difference ``d = output - target``, in float64."""
     if loss == SQUARED:

@@ -22,7 +22,7 @@ Lanes beyond H see zero weights and stay zero in c and h. Parameter gradients ac
 from __future__ import annotations
 
 from tsforecast.backends.cpu.activations import sigmoid, tanh
-from tsforecast.backends.cpu.jit import kernel
+from tsforecast.backends.cpu.jit import inlined, kernel
 from tsforecast.backends.cpu.lanes import LANES, fma, load, splat, store
 from tsforecast.backends.cpu.tile import multiply
 
@@ -30,7 +30,7 @@ N_GATES = 4
 GRADIENT_BLOCK = 128  # rows of xh and dz a pass, so that they stay in the first cache; changes no bit
 
 
-@kernel
+@inlined
 def clear_state(
     T, B, D, H,
     xh,  # [T+1,B,S] its ones are written, its h_0 zeroed; x is the caller's
@@ -119,7 +119,7 @@ def backward(
             multiply(K, 4, n, xh, k * S, 1, S, gates, block, dw, p * K * 4 * LANES, 4 * LANES, 0, True)
 
 
-@kernel
+@inlined
 def _cell_backward(T, B, Hp, t, p, b, c, tc, gates, dout, every_step, dh, dc, dz):
     """Lines 3b to 2a backwards, for one row and the units of block p; buffers as in ``backward``."""
     z = ((p * T + t) * B + b) * 4 * LANES

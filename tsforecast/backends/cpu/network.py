@@ -7,14 +7,14 @@
 from __future__ import annotations
 
 from tsforecast.backends.cpu import lstm
-from tsforecast.backends.cpu.jit import kernel
+from tsforecast.backends.cpu.jit import inlined, kernel
 from tsforecast.backends.cpu.lanes import LANES, load, store
 from tsforecast.backends.cpu.plan import DX, GATES, IN, TANH_C, UNITS, WH_T, WX_T, XH, C, W
 from tsforecast.backends.cpu.tile import multiply
 from tsforecast.backends.cpu.windows import gather
 
 
-@kernel
+@inlined
 def read_windows(net, layers, B, values, x_starts, rows, work, frame, base):
     """Gather a shard's windows into the first layer's input and the head's."""
     hp = (layers[0, UNITS] + LANES - 1) // LANES * LANES
@@ -25,7 +25,7 @@ def read_windows(net, layers, B, values, x_starts, rows, work, frame, base):
     )  # fmt: skip
 
 
-@kernel
+@inlined
 def forward(net, layers, B, weights, work):
     """Run all layers and the head; the outputs ``[B, out_width]`` stand at ``work[net.out]``."""
     T, n_skip = net.n_timesteps, net.skip * net.n_timesteps * net.n_features
@@ -53,7 +53,7 @@ def forward(net, layers, B, weights, work):
     )  # fmt: skip
 
 
-@kernel
+@inlined
 def _pass_up(T, B, D_below, D, H, below, above):
     """Copy the hidden states of the layer below (D units) into the input columns of the layer above."""
     stride_below = D_below + 1 + (D + LANES - 1) // LANES * LANES
@@ -64,7 +64,7 @@ def _pass_up(T, B, D_below, D, H, below, above):
             above[row * stride + u] = below[source + u]
 
 
-@kernel
+@inlined
 def backward(
     net, layers, B, weights, work,
     dw,  # [n_packed] packed gradient of this shard, accumulates
@@ -98,7 +98,7 @@ def backward(
         )  # fmt: skip
 
 
-@kernel
+@inlined
 def _to_panels(B, V, rows, panels):
     """Copy a row-major ``[B, V vectors]`` matrix into panels (of 4, 2, 1 vectors)."""
     v = 0

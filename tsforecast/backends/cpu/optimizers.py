@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 
-from tsforecast.backends.cpu.jit import kernel
+from tsforecast.backends.cpu.jit import inlined, kernel
 
 ADAM, ADAMW, SGD, RMSPROP = 0, 1, 2, 3
 LR, BETA_1, REST_1, BETA_2, REST_2, ROOT_2, EPSILON, DECAY, CLIP, N_SCALARS = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
 
 
-@kernel
+@inlined
 def integer_power(base, n):
     """``base**n`` by squaring: products only, so the same bits everywhere."""
     result = 1.0
@@ -26,7 +26,7 @@ def integer_power(base, n):
     return result
 
 
-@kernel
+@inlined
 def set_scalars(
     rule, lr, step, clip,
     c,  # [N_SCALARS] out

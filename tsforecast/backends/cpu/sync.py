@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from tsforecast.backends.cpu.jit import JIT_DISABLED, kernel, twin_of
+from tsforecast.backends.cpu.jit import JIT_DISABLED, inlined, twin_of
 from tsforecast.backends.cpu.lanes import as_i64
 
 ARRIVED, OPENED, STOP, HALT = 0, 8, 16, 24  # one cache line each
@@ -86,7 +86,7 @@ def yield_processor(typingctx):
     return types.void(), codegen
 
 
-@kernel
+@inlined
 def wait_for_all(sync, n_threads):
     """Return once all ``n_threads`` threads have called this."""
     if n_threads == 1:

@@ -20,7 +20,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from tsforecast.backends.cpu.jit import kernel, twin_of
+from tsforecast.backends.cpu.jit import twin_of
 from tsforecast.backends.cpu.lanes import (
     I64,
     LANES,
@@ -115,61 +115,78 @@ def _emit_panel(module, dtype, vectors):
     return function
 
 
-def _plain_panel(vectors):
-    def panel(M, K, a, a0, a_row, a_k, b, b0, c, c0, c_row, add):
-        width = vectors * LANES
-        for r in range(M):
-            row = c[c0 + r * c_row : c0 + r * c_row + width]
-            if not add:
-                row[:] = 0
-            for k in range(K):
-                row += a[a0 + r * a_row + k * a_k] * b[b0 + k * width : b0 + (k + 1) * width]
+def _emit_multiply(module, dtype):
+    """Get or build the LLVM function that walks over the panels of C."""
+    pointer = vector_type(dtype).element.as_pointer()
+    # M V K a a_row a_k b c c_row c_vec add
+    arguments = [I64, I64, I64, pointer, I64, I64, pointer, pointer, I64, I64, ir.IntType(1)]
+    name = f"tsforecast_multiply_{dtype}"
+    function = cgutils.get_or_insert_function(module, ir.FunctionType(ir.VoidType(), arguments), name)
+    if function.blocks:
+        return function
+    function.linkage = "linkonce_odr"
+    function.attributes.add("noinline")
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    n_rows, n_vectors, n, a, a_row, a_k, b, c, c_row, c_vec, add = function.args
+    own_width = builder.icmp_signed("==", c_row, ir.Constant(I64, 0))
 
-    return panel
+    def panel_at(vector, width):
+        row = builder.select(own_width, ir.Constant(I64, width * LANES), c_row)
+        b_panel = builder.gep(b, [builder.mul(vector, builder.mul(n, ir.Constant(I64, LANES)))])
+        c_panel = builder.gep(c, [builder.mul(vector, c_vec)])
+        builder.call(_emit_panel(module, dtype, width), [n_rows, n, a, a_row, a_k, b_panel, c_panel, row, add])
 
-
-def _make_panel(vectors):
-    @twin_of(_plain_panel(vectors))
-    def panel(typingctx, M, K, a, a0, a_row, a_k, b, b0, c, c0, c_row, add):
-        def codegen(context, builder, sig, args):
-            def index(i):
-                return as_i64(builder, args[i], sig.args[i])
-
-            def element(array, first):
-                data = context.make_array(sig.args[array])(context, builder, args[array]).data
-                return builder.gep(data, [index(first)])
-
-            builder.call(
-                _emit_panel(builder.module, a.dtype, vectors),
-                [index(0), index(1), element(2, 3), index(4), index(5), element(6, 7), element(8, 9), index(10), args[11]],
-            )
-            return context.get_dummy_value()
-
-        if not (a.dtype == b.dtype == c.dtype and a.dtype in LANES_OF):
-            return None
-        return types.void(M, K, a, a0, a_row, a_k, b, b0, c, c0, c_row, add), codegen
-
-    return panel
+    n_full = builder.lshr(n_vectors, ir.Constant(I64, 2))
+    with cgutils.for_range(builder, n_full) as loop:
+        panel_at(builder.mul(loop.index, ir.Constant(I64, 4)), 4)
+    vector = builder.mul(n_full, ir.Constant(I64, 4))
+    for width in (2, 1):
+        size = ir.Constant(I64, width)
+        fits = builder.icmp_unsigned(">=", builder.sub(n_vectors, vector), size)
+        with builder.if_then(fits):
+            panel_at(vector, width)
+        vector = builder.add(vector, builder.select(fits, size, ir.Constant(I64, 0)))
+    builder.ret_void()
+    return function
 
 
-_panel_4, _panel_2, _panel_1 = (_make_panel(vectors) for vectors in (4, 2, 1))
-
-
-@kernel
-def multiply(M, V, K, a, a0, a_row, a_k, b, b0, c, c0, c_row, c_vec, add):
-    """C = A B, or C += A B where ``add`` (bool): A [M, K] strided, B [K, V vectors] in panels, C [M, V vectors]."""
+def _plain_multiply(M, V, K, a, a0, a_row, a_k, b, b0, c, c0, c_row, c_vec, add):
     v = 0
-    while v + 4 <= V:
-        row = c_row if c_row > 0 else 4 * LANES
-        _panel_4(M, K, a, a0, a_row, a_k, b, b0 + v * K * LANES, c, c0 + v * c_vec, row, add)
-        v += 4
-    if V - v >= 2:
-        row = c_row if c_row > 0 else 2 * LANES
-        _panel_2(M, K, a, a0, a_row, a_k, b, b0 + v * K * LANES, c, c0 + v * c_vec, row, add)
-        v += 2
-    if v < V:
-        row = c_row if c_row > 0 else LANES
-        _panel_1(M, K, a, a0, a_row, a_k, b, b0 + v * K * LANES, c, c0 + v * c_vec, row, add)
+    while v < V:
+        width = (4 if V - v >= 4 else 2 if V - v >= 2 else 1) * LANES
+        panel = b[b0 + v * K * LANES :][: K * width].reshape(K, width)
+        for r in range(M):
+            row = c[c0 + v * c_vec + r * (c_row or width) :][:width]
+            products = (a[a0 + r * a_row + np.arange(K) * a_k, None] * panel).sum(axis=0)
+            row[:] = row + products if add else products
+        v += width // LANES
+
+
+@twin_of(_plain_multiply)
+def multiply(typingctx, M, V, K, a, a0, a_row, a_k, b, b0, c, c0, c_row, c_vec, add):
+    """C = A B, or C += A B where ``add`` (bool): A [M, K] strided, B [K, V vectors] in panels, C [M, V vectors]."""
+
+    def codegen(context, builder, sig, args):
+        def index(i):
+            return as_i64(builder, context.cast(builder, args[i], sig.args[i], types.int64), types.int64)
+
+        def element(array, first):
+            data = context.make_array(sig.args[array])(context, builder, args[array]).data
+            return builder.gep(data, [index(first)])
+
+        add = context.cast(builder, args[13], sig.args[13], types.boolean)
+        if add.type.width > 1:
+            add = builder.trunc(add, ir.IntType(1))
+        builder.call(
+            _emit_multiply(builder.module, a.dtype),
+            [index(0), index(1), index(2), element(3, 4), index(5), index(6), element(7, 8), element(9, 10)]
+            + [index(11), index(12), add],
+        )
+        return context.get_dummy_value()
+
+    if not (a.dtype == b.dtype == c.dtype and a.dtype in LANES_OF):
+        return None
+    return types.void(M, V, K, a, a0, a_row, a_k, b, b0, c, c0, c_row, c_vec, add), codegen
 
 
 def panel_index(k, j, K: int, V: int):

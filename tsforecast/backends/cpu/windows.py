@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 
-from tsforecast.backends.cpu.jit import kernel
+from tsforecast.backends.cpu.jit import inlined, kernel
 
 MIN_RELATIVE_SCALE = 1e-7  # see backends.reference.windows
 NORM_NONE, NORM_CENTER, NORM_STANDARD = 0, 1, 2
 
 
-@kernel
+@inlined
 def location_and_scale(T, F, f, m, norm, values, start):
     """1a, 1b of feature ``f`` of the window that begins at ``start``: ``(mu, sigma)`` in float64."""
     if norm == NORM_NONE:
