@@ -23,6 +23,7 @@ ROOM_OF_FILE = {
     "metrics": "data",
     "_compat": "estimators",
     "__main__": "cli",
+    "_commands": "cli",
 }
 # Libraries beyond the standard one that a room may use; numpy everywhere.
 LIBRARIES = {
