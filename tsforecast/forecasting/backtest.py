@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from numbers import Integral
 
 import narwhals as nw
@@ -12,6 +13,8 @@ from tsforecast import metrics
 from tsforecast.data.panel import Panel
 from tsforecast.exceptions import DataError, NotEnoughHistoryError
 from tsforecast.forecasting.forecaster import check_levels
+
+logger = logging.getLogger(__name__)
 
 
 def cross_validate(forecaster, df, n_windows, h, step_size, refit, levels):
@@ -100,6 +103,7 @@ def _roll(forecaster, df, n_windows, h, step_size, refit, levels):
     for i in range(n_windows):
         drop = first_drop - i * step_size
         train = panel.head(drop)
+        logger.info("cut-off %d of %d: %d rows before the end of each series", i + 1, n_windows, drop)
         if i == 0 or (refit and i % int(refit) == 0):
             model._fit_panel(train)
         else:

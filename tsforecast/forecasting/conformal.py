@@ -16,6 +16,7 @@ Letters: S series, K steps, T steps of a window, m season length, c origins scor
 
 from __future__ import annotations
 
+import logging
 import math
 from statistics import NormalDist
 
@@ -24,6 +25,8 @@ import numpy as np
 from tsforecast.data.panel import Panel
 from tsforecast.forecasting.scaling import SeriesScaling
 from tsforecast.forecasting.training import Recipe, forecast
+
+logger = logging.getLogger(__name__)
 
 WANTED_SCORES = 200  # of a step: the 95 % quantile of fewer is noisy, of more costs training rows
 FEWEST_SCORES = 10  # below, the seasonal naive errors of the whole history tell more than the model's
@@ -40,8 +43,10 @@ def calibration_scores(panel: Panel, recipe: Recipe) -> np.ndarray:
     span, k = spec.n_timesteps + spec.n_outputs, spec.n_outputs
     origins = _choose_origins(panel.lengths, span, k, spec.season_length)
     if origins == 0:
+        logger.info("calibrating intervals on seasonal naive errors: too little history to hold rows out")
         return _naive_scores(panel, recipe)
     drop = k + origins - 1
+    logger.info("calibrating intervals: a model without the last %d rows of each series is scored on them", drop)
     full = panel.select(np.flatnonzero(panel.lengths - drop >= spec.n_timesteps))
     scaling, model, _ = recipe.train(full.head(drop))
     z = scaling.apply(full)

@@ -5,6 +5,7 @@ Letters: S series, N windows, T steps of a window, K steps of the horizon.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from tsforecast.forecasting import models
 from tsforecast.forecasting.scaling import SeriesScaling
 from tsforecast.forecasting.windows import training_windows, window_scales
 from tsforecast.spec import NetworkSpec
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,10 @@ class Recipe:
         scaling = SeriesScaling.fit(panel, self.spec.season_length, self.log)
         windows = training_windows(panel, scaling.apply(panel), scaling, self.spec)
         estimator = self.make_estimator(len(windows))
+        logger.info(
+            "training %s on %d windows of %d series, up to %s passes",
+            type(estimator).__name__, len(windows), len(panel), getattr(estimator, "max_iter", 1),
+        )  # fmt: skip
         model = models.configure(estimator, self.spec, self.random_state, self.n_jobs)
         return scaling, models.fit_model(model, windows, self.spec), len(windows)
 

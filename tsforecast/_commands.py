@@ -1,0 +1,147 @@
+"""What each command of the command line does; the text that a command returns goes to standard output."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Callable
+from typing import Any
+
+import tsforecast
+
+Log = Callable[..., None]  # log(message, **facts)
+
+
+def _load(args: argparse.Namespace, log: Log) -> tuple[Any, dict[str, Any]]:
+    """Read the table; return it and the Forecaster's options."""
+    from tsforecast import datasets
+    from tsforecast.forecasting.files import read_table
+
+    options = {
+        "horizon": args.horizon,
+        "freq": args.freq,
+        "n_timesteps": args.n_timesteps,
+        "season_length": args.season_length,
+        "transform": args.transform,
+        "calibrate": bool(args.level),
+        "max_iter": args.max_iter,
+        "id_col": args.id_col,
+        "time_col": args.time_col,
+        "target_col": args.target_col,
+        "random_state": args.seed,
+        "n_jobs": args.n_jobs,
+    }
+    if args.dataset is not None:
+        entry = datasets.info(args.dataset)
+        df = datasets.load(args.dataset)
+        options["freq"] = args.freq or entry.freq
+        options["season_length"] = args.season_length or entry.season_length
+    else:
+        df = read_table(args.input, id_col=args.id_col, time_col=args.time_col, file_format=args.format)
+    log(f"read {len(df)} rows from {args.dataset or args.input}", rows=len(df))
+    return df, options
+
+
+def forecast(args: argparse.Namespace, log: Log) -> str:
+    """Train on the table, forecast what follows, write it."""
+    from tsforecast.forecasting.files import check_output, write_table
+
+    check_output(args.output, args.output_format)  # a wrong name is told before the work, not after
+    if args.plot:
+        from tsforecast.forecasting.plotting import check_plot, plot_forecast
+
+        check_plot(args.plot)
+    df, options = _load(args, log)
+    _tell_if_cold(log)
+    model = tsforecast.Forecaster(**options).fit(df)
+    predictions = model.predict(level=args.level)
+    write_table(predictions, args.output, args.output_format)
+    log(
+        f"{args.horizon} steps of {len(predictions) // args.horizon} series ({_stamps(predictions, args)}), from "
+        f"windows of {model.n_timesteps_} steps (freq {model.freq_}, season {model.season_length_}, "
+        f"transform {model.transform_})"
+    )
+    if args.output != "-":
+        log(f"wrote {args.output}")
+    if args.plot:
+        plot_forecast(df, predictions, args.plot, columns=(args.id_col, args.time_col, args.target_col))
+        log(f"wrote {args.plot}")
+    if args.save:
+        model.save(args.save)
+        log(f"wrote {args.save}")
+    return ""
+
+
+def _stamps(predictions: Any, args: argparse.Namespace) -> str:
+    """Write the first and last stamp of the first series; dates without a time of day where that is midnight."""
+    ends = predictions[args.time_col].iloc[[0, args.horizon - 1]].astype(str)
+    return " to ".join(ends)
+
+
+def backtest(args: argparse.Namespace, log: Log) -> str:
+    """Forecast from past cut-offs; the text is the table of scores."""
+    from tsforecast.forecasting.backtest import backtest
+    from tsforecast.forecasting.files import check_output, write_table
+
+    if args.output:
+        check_output(args.output, args.output_format)
+    df, options = _load(args, log)
+    _tell_if_cold(log)
+    table, predictions = backtest(
+        tsforecast.Forecaster(**options), df, args.n_windows, None, args.step_size, not args.no_refit, args.level
+    )
+    if args.output:
+        write_table(predictions, args.output, args.output_format)
+        log(f"wrote {args.output}")
+    # With the forecasts on standard output, the table would spoil them.
+    return "" if args.output == "-" else table.to_string(index=False, float_format=lambda v: f"{v:.3f}", na_rep="-")
+
+
+def warmup(_args: argparse.Namespace, log: Log) -> str:
+    """Compile or load every kernel that a forecast needs."""
+    import numpy as np
+    import pandas as pd
+
+    _tell_if_cold(log)
+    rows = np.arange(40)
+    df = pd.DataFrame({"ds": rows, "y": 2.0 + np.sin(rows)})
+    tsforecast.Forecaster(horizon=2, season_length=4, max_iter=1, n_jobs=2, random_state=0).fit(df).predict(level=[80])
+    log(f"kernels are ready in {_cache_text()}")
+    return ""
+
+
+def _tell_if_cold(log: Log) -> None:
+    from tsforecast.backends.cpu.cache import cache_folder
+
+    folder = cache_folder()
+    if folder is None or not folder.is_dir():
+        log("the kernels are compiled first, which takes a while; later runs find them in the cache")
+
+
+def _cache_text() -> str:
+    from tsforecast.backends.cpu.cache import cache_folder
+
+    folder = cache_folder()
+    return "memory only (no writable cache folder)" if folder is None else str(folder)
+
+
+def info(args: argparse.Namespace, _log: Log) -> str:
+    """Tell versions, processor and cache folder."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    facts: dict[str, Any] = {"tsforecast": tsforecast.__version__, "python": platform.python_version()}
+    for package in ("numpy", "numba", "pandas", "scikit-learn", "narwhals", "pyarrow", "matplotlib", "polars"):
+        try:
+            facts[package] = version(package)
+        except PackageNotFoundError:
+            facts[package] = None
+    import llvmlite.binding
+
+    facts["cpu"] = llvmlite.binding.get_host_cpu_name()
+    facts["cores"] = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    facts["kernel_cache"] = _cache_text()
+    if args.json:
+        return json.dumps(facts)
+    return "\n".join(f"{name:13} {'not installed' if value is None else value}" for name, value in facts.items())
