@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,9 +18,9 @@ def read_training_rows(model, X, y, sample_weight, *, reset: bool) -> Windows:
     """Validate training rows; with ``reset`` also fix ``model``'s widths, lag order and number of outputs."""
     X, shape = flatten_windows(X)
     X, y = validate_data(model, X, y, multi_output=True, y_numeric=True, dtype=[np.float64, np.float32], reset=reset)
-    y, y_dtype = _as_targets(y, model.dtype)
+    y = as_targets(y)
     if reset:
-        model._y_dtype = y_dtype
+        model._y_dtype = y.dtype.name
         width = X.shape[1]
         steps, features = shape or (steps_of_width(width, model.n_features_per_step), model.n_features_per_step)
         model._n_timesteps, model._n_features_per_step = int(steps), int(features)
@@ -40,7 +41,7 @@ def read_validation_rows(model, X, y, sample_weight) -> Windows | None:
         raise ValueError("X_val and y_val are given but early_stopping=False; set early_stopping=True to use them")
     X, shape = flatten_windows(X)
     X, y = validate_data(model, X, y, multi_output=True, y_numeric=True, dtype=[np.float64, np.float32], reset=False)
-    return _as_windows(model, X, shape, _as_targets(y, model.dtype)[0], sample_weight)
+    return _as_windows(model, X, shape, as_targets(y), sample_weight)
 
 
 def check_window_shape(model, shape: tuple[int, int] | None) -> None:
@@ -77,27 +78,40 @@ def split_tail(windows: Windows, n_timesteps: int, n_outputs: int, fraction: flo
     return _take(windows, slice(0, n_train)), _take(windows, slice(n - n_val, n))
 
 
-def _take(windows: Windows, rows: slice) -> Windows:
-    return Windows(
-        values=windows.values,
-        x_starts=windows.x_starts[rows],
-        targets=windows.targets,
-        y_starts=windows.y_starts[rows],
-        weights=windows.weights[rows],
-        y_stride=windows.y_stride,
+def merge_repeated(windows: Windows, width: int, n_outputs: int) -> Windows:
+    """Windows sorted by content, equal ones merged and their weights added.
+
+    For one batch that holds every window: order and repetition mean nothing there, and so change no bit either.
+    """
+    rows = np.hstack(
+        [
+            _scaling.gather(windows.values, windows.x_starts, width),
+            _scaling.gather(windows.targets, windows.y_starts, n_outputs, windows.y_stride),
+        ]
+    )
+    _, first, inverse = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    return replace(
+        windows,
+        x_starts=windows.x_starts[first],
+        y_starts=windows.y_starts[first],
+        weights=np.bincount(inverse.ravel(), weights=windows.weights),
     )
 
 
-def _as_targets(y, dtype: str) -> tuple[np.ndarray, str]:
-    """Return ``y`` as floats, and the dtype of predictions: that of ``y``, or ``dtype`` if ``y`` holds integers."""
+def _take(windows: Windows, rows: slice) -> Windows:
+    return replace(
+        windows, x_starts=windows.x_starts[rows], y_starts=windows.y_starts[rows], weights=windows.weights[rows]
+    )
+
+
+def as_targets(y) -> np.ndarray:
+    """Return ``y`` as float32 or float64, in its own shape; whole numbers become float64."""
     y = np.asarray(y)
-    if y.dtype in (np.float32, np.float64):
-        dtype = y.dtype.name
-    else:
+    if y.dtype not in (np.float32, np.float64):
         y = y.astype(np.float64)
     if y.ndim > 2:
         raise DataError(f"y has shape {y.shape}; expected (n,) or (n, k), k steps of a horizon side by side")
-    return y, dtype
+    return y
 
 
 def _as_windows(model, X, shape, y, sample_weight) -> Windows:

@@ -125,6 +125,8 @@ class RecurrentRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
     def _train(self, windows: Windows, val: Windows | None, *, fresh: bool, n_epochs: int, callback_data: dict):
         """Standardise, start or resume the optimiser, run epochs, publish what was learned."""
         config = train_config(self, len(windows))
+        if config.batch_size == len(windows):
+            windows = _rows.merge_repeated(windows, self.n_features_in_, self.n_outputs_)
         network = network_fields(self, self._n_timesteps, self._n_features_per_step, self.n_outputs_)
         if fresh:
             self._start(windows, network, config.rule)
@@ -217,8 +219,8 @@ class RecurrentRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
         Returns
         -------
         y : ndarray of shape (n,) or (n, K)
-            In the floating dtype of the training targets, or in the estimator's dtype if those were integers. With
-            ``loss="quantile"`` the quantile nearest 0.5.
+            In the dtype of the training targets (float64 if those were whole numbers). With ``loss="quantile"`` the
+            quantile nearest 0.5.
         """
         return self._shape_outputs(self._outputs(X))
 

@@ -14,7 +14,7 @@ from sklearn.utils import get_tags
 
 from tsforecast._compat import HasMethods, Interval, _check_sample_weight, _fit_context, validate_data
 from tsforecast.backends.base import Windows
-from tsforecast.estimators import _scaling
+from tsforecast.estimators import _rows, _scaling
 from tsforecast.estimators._clock import TrainingClock
 from tsforecast.estimators.base import RecurrentRegressor
 from tsforecast.exceptions import DataError, NotEnoughHistoryError
@@ -191,8 +191,7 @@ class WindowRegressor(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
         """Hand the series and start indices to a recurrent regressor."""
         inner = self.estimator_
         y_is_1d, n_outputs = y.ndim == 1, 1 if y.ndim == 1 else y.shape[1]
-        y_dtype = y.dtype.name if y.dtype in (np.float32, np.float64) else inner.dtype
-        y = y.astype(np.float64, copy=False).reshape(len(y), n_outputs)
+        y = _rows.as_targets(y)
         _scaling.check_magnitude(X, inner.dtype, what="X", names=getattr(self, "feature_names_in_", None))
         inner._fit_windows(
             Windows(
@@ -206,4 +205,4 @@ class WindowRegressor(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
             n_features=X.shape[1],
             n_outputs=n_outputs,
         )
-        inner._y_is_1d, inner._y_dtype = y_is_1d, y_dtype
+        inner._y_is_1d = y_is_1d
