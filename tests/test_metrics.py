@@ -77,7 +77,8 @@ def test_pinball_by_hand(frame):
 
 
 def test_coverage_counts_the_bounds(frame):
-    assert scores(metrics.coverage(frame, ["model"], 80)) == {"b": 0.5, "a": 1.0}
+    for level in (80, 80.0):
+        assert scores(metrics.coverage(frame, ["model"], level)) == {"b": 0.5, "a": 1.0}
 
 
 def test_missing_forecasts_are_not_rewarded(frame):

@@ -183,19 +183,19 @@ def coverage(df: Any, models: Sequence[str], level: float, *, id_col: str = "uni
     models : sequence of str
         Models whose interval columns ``<model>-lo-<level>`` and ``<model>-hi-<level>`` are in ``df``.
     level : float
-        Nominal level in percent, as it stands in the column names, e.g. 80.
+        Nominal level in percent, e.g. 80.
 
     Returns
     -------
     DataFrame
         Columns ``id_col`` and ``models``.
     """
-    bounds = [f"{model}-{side}-{level}" for model in models for side in ("lo", "hi")]
+    bounds = [f"{model}-{side}-{level:g}" for model in models for side in ("lo", "hi")]
     frame = open_frame(df, [id_col, target_col, *bounds])
     y = _floats(frame, target_col)
     inside = {}
     for model in models:
-        low, high = (_floats(frame, f"{model}-{side}-{level}") for side in ("lo", "hi"))
+        low, high = (_floats(frame, f"{model}-{side}-{level:g}") for side in ("lo", "hi"))
         inside[model] = np.where(np.isnan(low + high), np.nan, (low <= y) & (y <= high))
     return _table(frame, id_col, inside, np.isfinite(y))
 

@@ -72,7 +72,7 @@ def _table(panel, train, predictions, names, season, levels):
         frame = nw.from_native(score, eager_only=True)
         columns[label] = np.array([_mean_of_known(frame[name].to_numpy()) for name in names])
     for level in levels:
-        frame = nw.from_native(metrics.coverage(predictions, names[:1], f"{level:g}", **own), eager_only=True)
+        frame = nw.from_native(metrics.coverage(predictions, names[:1], level, **own), eager_only=True)
         columns[f"coverage-{level:g}"] = np.array([_mean_of_known(frame[names[0]].to_numpy()), np.nan])
     return panel.kind.build(columns, "", "", None)
 
