@@ -1,0 +1,120 @@
+"""Lanes, activations and the register tile against NumPy, in float32 and float64, compiled or plain."""
+
+import numpy as np
+import pytest
+
+from tsforecast.backends.cpu.activations import sigmoid, tanh
+from tsforecast.backends.cpu.jit import JIT_DISABLED, kernel
+from tsforecast.backends.cpu.lanes import LANES, fma, load, splat, store
+from tsforecast.backends.cpu.tile import multiply, panel_index
+
+DTYPES = [np.float32, np.float64]
+
+
+@kernel
+def _lane_arithmetic(a, b, out):
+    x, y = load(a, 1), load(b, 0)
+    store(out, 0, x + y)
+    store(out, LANES, x - y)
+    store(out, 2 * LANES, x * y)
+    store(out, 3 * LANES, x / y)
+    store(out, 4 * LANES, fma(x, y, splat(a, 3)))
+
+
+@kernel
+def _activate(x, tanh_out, sigmoid_out):
+    for i in range(0, len(x), LANES):
+        store(tanh_out, i, tanh(load(x, i)))
+        store(sigmoid_out, i, sigmoid(load(x, i)))
+
+
+@kernel
+def _multiply(M, V, K, a, a0, a_row, a_k, b, b0, c, c0, c_row, c_vec, add):
+    multiply(M, V, K, a, a0, a_row, a_k, b, b0, c, c0, c_row, c_vec, add)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_lane_operators_round_like_numpy(dtype, rng):
+    a, b = rng.normal(size=LANES + 1).astype(dtype), rng.normal(size=LANES).astype(dtype)
+    out = np.full(5 * LANES, np.nan, dtype)
+    _lane_arithmetic(a, b, out)
+    x = a[1:]
+    np.testing.assert_array_equal(out[: 4 * LANES], np.concatenate([x + b, x - b, x * b, x / b]))
+    exact = x.astype(np.longdouble) * b.astype(np.longdouble) + 3
+    np.testing.assert_allclose(out[4 * LANES :], exact.astype(dtype), rtol=0, atol=np.spacing(dtype(4)))
+
+
+@pytest.mark.skipif(JIT_DISABLED, reason="the plain twin of fma rounds twice")
+def test_fma_rounds_once():
+    """(1 + e)^2 - (1 + 2e) is e^2 exactly, and zero if the product is rounded first."""
+    e = np.float32(2.0**-12)
+    a, b = np.full(LANES + 1, 1 + e, np.float32), np.full(LANES, 1 + e, np.float32)
+    out = np.empty(LANES, np.float32)
+
+    @kernel
+    def difference(a, b, out):
+        x = load(a, 0)
+        store(out, 0, fma(x, load(b, 0), splat(a, -1.00048828125)))
+
+    difference(a, b, out)
+    assert (out == e * e).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_activations_are_accurate_everywhere(dtype):
+    """Absolute error of 2 ulp of 1; tanh also 4 ulp relative where it is small; saturation exact; NaN stays NaN."""
+    ulp = np.finfo(dtype).eps
+    x = np.concatenate([np.linspace(-30, 30, 4096), np.geomspace(1e-30, 1, 512), -np.geomspace(1e-30, 1, 512)]).astype(dtype)
+    t, s = np.empty_like(x), np.empty_like(x)
+    _activate(x, t, s)
+    exact = x.astype(np.longdouble)
+    np.testing.assert_allclose(t.astype(np.longdouble), np.tanh(exact), rtol=4 * ulp, atol=0)
+    np.testing.assert_allclose(s.astype(np.longdouble), 1 / (1 + np.exp(-exact)), rtol=0, atol=2 * ulp)
+    special = np.zeros(LANES, dtype)
+    special[:4] = np.nan, np.inf, -np.inf, 0.0
+    t, s = np.empty_like(special), np.empty_like(special)
+    _activate(special, t, s)
+    np.testing.assert_array_equal(t[:4], [np.nan, 1, -1, 0])
+    np.testing.assert_array_equal(s[:4], [np.nan, 1, 0, 0.5])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n_vectors", [1, 2, 3, 4, 5, 7, 8])
+@pytest.mark.parametrize("n_rows", [1, 5, 13, 31])
+def test_multiply_equals_matmul(dtype, n_vectors, n_rows, rng):
+    """Any rows and columns, both layouts of C, both orders of A, overwriting and adding."""
+    k, width = 9, n_vectors * LANES
+    a, b = rng.normal(size=(n_rows, k)).astype(dtype), rng.normal(size=(k, width)).astype(dtype)
+    packed = np.full(k * width + 3, np.nan, dtype)
+    packed[3 + panel_index(np.arange(k)[:, None], np.arange(width), k, n_vectors)] = b
+    expected = a.astype(np.float64) @ b.astype(np.float64)
+    # A sum of k products, each rounded once, of terms below 4 * 4.
+    tolerance = {"rtol": 0, "atol": 16 * k * np.finfo(dtype).eps}
+
+    c = np.full(n_rows * width, np.nan, dtype)
+    _multiply(n_rows, n_vectors, k, a.ravel(), 0, k, 1, packed, 3, c, 0, width, LANES, False)
+    np.testing.assert_allclose(c.reshape(n_rows, width), expected, **tolerance)
+
+    again = c.copy()
+    transposed = np.ascontiguousarray(a.T)
+    _multiply(n_rows, n_vectors, k, transposed.ravel(), 0, 1, n_rows, packed, 3, again, 0, width, LANES, True)
+    np.testing.assert_allclose(again.reshape(n_rows, width), 2 * expected, **tolerance)
+
+    panels = np.full(n_rows * width, np.nan, dtype)
+    _multiply(n_rows, n_vectors, k, a.ravel(), 0, k, 1, packed, 3, panels, 0, 0, n_rows * LANES, False)
+    place = panel_index(np.arange(n_rows)[:, None], np.arange(width), n_rows, n_vectors)
+    np.testing.assert_array_equal(panels[place], c.reshape(n_rows, width))
+
+
+def test_multiply_in_blocks_of_k_gives_the_same_bits(rng):
+    n_rows, k, n_vectors = 7, 40, 4
+    a, b = rng.normal(size=n_rows * k).astype(np.float32), rng.normal(size=k * n_vectors * LANES).astype(np.float32)
+    whole, blocks = np.empty((2, n_rows * n_vectors * LANES), np.float32)
+    width = n_vectors * LANES
+    _multiply(n_rows, n_vectors, k, a, 0, k, 1, b, 0, whole, 0, width, LANES, False)
+    _multiply(n_rows, n_vectors, 13, a, 0, k, 1, b, 0, blocks, 0, width, LANES, False)
+    _multiply(n_rows, n_vectors, k - 13, a, 13, k, 1, b, 13 * width, blocks, 0, width, LANES, True)
+    if JIT_DISABLED:  # the plain twin adds up with NumPy
+        np.testing.assert_allclose(blocks, whole, rtol=1e-5, atol=1e-5)
+    else:
+        np.testing.assert_array_equal(blocks, whole)
