@@ -10,7 +10,7 @@ try:  # scikit-learn >= 1.9
     from sklearn.callback import CallbackSupportMixin
 except ImportError:
 
-    class CallbackSupportMixin:
+    class CallbackSupportMixin:  # type: ignore[no-redef]
         """Stand-in for scikit-learn before 1.9, where no callback exists that could be set."""
 
         def set_callbacks(self, *callbacks):

@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"tsforecast {tsforecast.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    raw = {"epilog": EPILOG, "formatter_class": argparse.RawDescriptionHelpFormatter}
+    raw: dict[str, Any] = {"epilog": EPILOG, "formatter_class": argparse.RawDescriptionHelpFormatter}
 
     forecast = commands.add_parser("forecast", help="train on a table and forecast what follows", **raw)
     _add_data_options(forecast)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import narwhals as nw
 import numpy as np
@@ -23,14 +23,14 @@ def open_frame(df, required: list[str]) -> nw.DataFrame:
         frame = nw.from_native(df, eager_only=True)
     except TypeError as err:
         raise DataError(f"expected a pandas or polars DataFrame, got {type(df).__name__}") from err
+    except nw.exceptions.DuplicateError as err:
+        raise DataError(f"column names must differ, keep one of each: {err}") from err
     columns = [str(c) for c in frame.columns]
     for name in required:
-        if columns.count(name) == 0:
+        if name not in columns:
             raise DataError(
                 f"the frame has no column {name!r} (it has: {', '.join(columns) or 'none'}); name the right one"
             )
-        if columns.count(name) > 1:
-            raise DataError(f"the frame has {columns.count(name)} columns called {name!r}; keep one")
     if len(frame) == 0:
         raise DataError("the frame is empty: it has no rows")
     return frame
@@ -65,12 +65,12 @@ def read_times(column: nw.Series, name: str, ids: np.ndarray) -> tuple[np.ndarra
         return _read_datetimes(column, name, ids)
     if dtype == nw.Date:
         return _read_datetimes(column.cast(nw.Datetime("us")), name, ids)
-    values = column.to_list()
-    if all(v is None or isinstance(v, dt.date) or v is pd.NaT for v in values):
-        return _read_date_objects(values, name, ids)
-    if any(isinstance(v, str) for v in values) or dtype == nw.String:
+    objects = column.to_list()
+    if all(v is None or isinstance(v, dt.date) or v is pd.NaT for v in objects):
+        return _read_date_objects(objects, name, ids)
+    if any(isinstance(v, str) for v in objects) or dtype == nw.String:
         raise DataError(
-            f"column {name!r} holds text such as {values[0]!r}; convert it with pd.to_datetime (or to whole numbers)"
+            f"column {name!r} holds text such as {objects[0]!r}; convert it with pd.to_datetime (or to whole numbers)"
         )
     raise DataError(f"column {name!r} has type {dtype}; time must be dates, time stamps or whole numbers")
 
@@ -189,7 +189,7 @@ class FrameKind:
     (None where the id column was missing or the model came from a file).
     """
 
-    library: str = "pandas"
+    library: Literal["pandas", "polars"] = "pandas"
     id_dtype: Any = None
     time_dtype: Any = None
 

@@ -11,6 +11,7 @@ import re
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,7 +38,7 @@ class Frequency:
     is_integer: bool = False
 
     @cached_property
-    def offset(self) -> pd.offsets.BaseOffset | int:
+    def offset(self) -> Any:
         """The step itself: a pandas offset or a number."""
         return int(self.text) if self.is_integer else pd.tseries.frequencies.to_offset(self.text)
 
@@ -70,7 +71,7 @@ class Frequency:
                     f"integer time runs over after {int(start)} (step {self.text}); count from a smaller number"
                 )
             return int(start) + self.offset * np.arange(periods, dtype=np.int64)
-        unit = np.datetime_data(start.dtype)[0]
+        unit: Any = np.datetime_data(start.dtype)[0]
         index = self._date_range(start, tz, periods=periods)
         return index.as_unit(unit).to_numpy()
 
@@ -78,9 +79,9 @@ class Frequency:
         """``pd.date_range`` in local time, the stamps back in UTC."""
         zone = (lambda t: t) if tz is None else (lambda t: t.tz_localize("UTC").tz_convert(tz))
         first = zone(pd.Timestamp(start))
-        last = None if end is None else zone(pd.Timestamp(end))
+        last: Any = None if end is None else zone(pd.Timestamp(end))
         try:
-            index = pd.date_range(first, last, periods=periods, freq=self.offset)
+            index = pd.date_range(first, last, periods, self.offset)  # type: ignore[call-overload]
         except (pd.errors.OutOfBoundsDatetime, OverflowError, ValueError) as err:
             raise DataError(f"no time stamps of frequency {self.text!r} after {first}: {err}") from err
         return index if tz is None else index.tz_convert("UTC").tz_localize(None)
@@ -101,8 +102,8 @@ class Frequency:
             bad = np.zeros(len(times), bool)
             bad[1:] = times[1:] - times[:-1] != step
             return np.flatnonzero(bad & inner)
-        bad = []
-        unit = np.datetime_data(times.dtype)[0]
+        late = []
+        unit: Any = np.datetime_data(times.dtype)[0]
         grid = self._date_range(times.min(), tz, end=times.max()).as_unit(unit).to_numpy()
         if not len(grid):
             return indptr[:1]
@@ -115,8 +116,8 @@ class Frequency:
         for s in np.unique(np.searchsorted(indptr, suspects, side="right") - 1):
             own = times[indptr[s] : indptr[s + 1]]
             wrong = np.flatnonzero(self.range(own[0], len(own), tz) != own)
-            bad += [indptr[s] + wrong[0]] if len(wrong) else []
-        return np.array(bad, dtype=np.int64)
+            late += [indptr[s] + wrong[0]] if len(wrong) else []
+        return np.array(late, dtype=np.int64)
 
     def _fixed_step(self, tz):
         """Return the step as a number or timedelta where every step is the same length, else None."""
@@ -200,7 +201,7 @@ def _translate(text: str, local: pd.DatetimeIndex) -> str:
             month = local[0].month  # a quarter or year "ends in" this month or "starts in" it
             anchor = "-" + MONTHS[month - 1]
     elif name == "W" and not anchor and len(local):
-        anchor = "-" + DAYS[local[0].dayofweek]
+        anchor = "-" + DAYS[local[0].weekday()]
     return f"{count}{name}{anchor}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 
 class EpochReporter:
@@ -15,7 +16,8 @@ class EpochReporter:
         self.losses: list[float] = []
         self.scores: list[float] = []
         self._model, self._state, self._max_epochs, self._data = model, state, max_epochs, callback_data
-        self._fit = self._epoch = None
+        self._fit: Any = None
+        self._epoch: Any = None
         context = model._init_callback_context(max_subtasks=max_epochs)
         if getattr(model, "_skl_callbacks", None):
             self._fit = context.call_on_fit_task_begin(estimator=model, **callback_data)

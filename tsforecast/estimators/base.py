@@ -172,8 +172,10 @@ class RecurrentRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
             )
         self._params = init_params(NetworkSpec(**network), self._seed, self.dtype)
         self._opt_m, self._opt_v, self._opt_step = np.zeros_like(self._params), np.zeros_like(self._params), 0
-        self.n_iter_, self.loss_curve_ = 0, []
-        self.validation_scores_ = self.best_validation_score_ = None
+        self.n_iter_ = 0
+        self.loss_curve_: list[float] = []
+        self.validation_scores_: list[float] | None = None
+        self.best_validation_score_: float | None = None
 
     def _publish(self, state: TrainState, reporter: EpochReporter) -> None:
         """Set what was learned; a first fit that ended no epoch leaves the estimator unfitted."""
@@ -186,8 +188,8 @@ class RecurrentRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
         self.loss_ = self.loss_curve_[-1]
         self.best_loss_ = min(self.loss_curve_)
         if reporter.scores:
-            self.validation_scores_ = [*(self.validation_scores_ or []), *reporter.scores]
-            self.best_validation_score_ = max(self.validation_scores_)
+            scores = [*(self.validation_scores_ or []), *reporter.scores]
+            self.validation_scores_, self.best_validation_score_ = scores, max(scores)
 
     def _scaled(self, windows: Windows) -> Windows:
         """Windows over owned buffers of the estimator's dtype, standardised if the model is."""
@@ -272,7 +274,7 @@ class RecurrentRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
         values = _scaling.cast(values, dtype, self._x_mean, self._x_scale, what="X").ravel()
         spec = NetworkSpec(**self._network)
         out = get_backend(self.device).predict(spec, self._params, values, x_starts, n_threads(self.n_jobs))
-        if self._y_mean is not None:
+        if self._y_mean is not None and self._y_scale is not None:
             scale, mean = self._y_scale, self._y_mean
             if spec.n_quantiles > 1:
                 scale, mean = np.repeat(scale, spec.n_quantiles), np.repeat(mean, spec.n_quantiles)

@@ -264,7 +264,7 @@ class Forecaster(BaseEstimator):
     def _check_h(self, h):
         if h is None:
             return self.horizon
-        if not isinstance(h, Integral) or isinstance(h, bool) or not 1 <= h <= self.horizon:
+        if not isinstance(h, Integral) or isinstance(h, bool) or not 1 <= int(h) <= self.horizon:
             raise DataError(
                 f"h={h!r} must be a whole number from 1 to the horizon of {self.horizon}; fit with a longer horizon"
             )
