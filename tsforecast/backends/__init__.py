@@ -1,0 +1,1 @@
+"""What runs networks: one package a backend, with the same file names in each, behind ``base.Backend``."""

@@ -81,7 +81,7 @@ class Frequency:
         first = zone(pd.Timestamp(start))
         last: Any = None if end is None else zone(pd.Timestamp(end))
         try:
-            index = pd.date_range(first, last, periods, self.offset)  # type: ignore[call-overload]
+            index = pd.date_range(first, last, periods, self.offset)
         except (pd.errors.OutOfBoundsDatetime, OverflowError, ValueError) as err:
             raise DataError(f"no time stamps of frequency {self.text!r} after {first}: {err}") from err
         return index if tz is None else index.tz_convert("UTC").tz_localize(None)
