@@ -38,7 +38,7 @@ def open_frame(df, required: list[str]) -> nw.DataFrame:
 
 def read_ids(column: nw.Series, name: str) -> np.ndarray:
     """Series ids as an object array; a missing id is an error."""
-    ids = np.array(column.to_list(), dtype=object)
+    ids = np.fromiter(column.to_list(), dtype=object, count=len(column))
     missing = pd.isna(pd.Series(ids, dtype=object)).to_numpy()
     if missing.any():
         raise DataError(

@@ -37,6 +37,7 @@ def configure(estimator, spec: NetworkSpec, random_state, n_jobs):
             "window_norm": spec.window_norm,
             "season_length": spec.season_length,
             "linear_skip": spec.linear_skip,
+            "standardize": False,  # series come scaled; statistics over all windows would move the seasonal base
         }
     if random_state is not None and "random_state" in known:
         wanted["random_state"] = random_state
