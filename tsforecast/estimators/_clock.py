@@ -11,7 +11,8 @@ class TrainingClock:
     """The end of the training rows on the time axis of their index.
 
     Only indexes that carry time are judged: datetimes, periods, timedeltas and numbers. Arrays, polars frames and
-    frames with other labels carry none, and their rows are taken at their word.
+    frames with other labels carry none, and their rows are taken at their word; so are rows to predict whose index is
+    the one that pandas gives by default, counting from 0.
     """
 
     def __init__(self, X: Any):
@@ -27,6 +28,8 @@ class TrainingClock:
         """Raise ``DataError`` unless the rows of ``X`` come right after the training rows."""
         index = time_index(X)
         if index is None or len(index) == 0 or self.last is None or not isinstance(index[0], type(self.last)):
+            return
+        if _is_default(index):
             return
         _check_order(index)
         first = index[0]
@@ -50,6 +53,10 @@ def time_index(X: Any):
     kind = getattr(index.dtype, "kind", "O")
     is_period = str(index.dtype).startswith("period")
     return index if kind in "iufmM" or is_period else None
+
+
+def _is_default(index) -> bool:
+    return type(index).__name__ == "RangeIndex" and index.start == 0 and index.step == 1
 
 
 def _check_order(index) -> None:

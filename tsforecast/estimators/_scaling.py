@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from tsforecast.backends.base import Windows
 from tsforecast.exceptions import DataError
 
 CHUNK = 1 << 16  # elements gathered at a time: 512 KiB of float64
@@ -92,6 +93,25 @@ def cast(values: np.ndarray, dtype: str, mean=None, scale=None, *, what: str) ->
         check_magnitude(block, dtype, what=what, raw=values[i : i + step])
         out[i : i + step] = block
     return out
+
+
+def scaled_windows(model, windows: Windows) -> Windows:
+    """Windows over owned buffers of the estimator's dtype, standardised if the model is."""
+    n_outputs, dtype = model.n_outputs_, model.dtype
+    values = windows.values.reshape(-1, model._n_features_per_step)
+    if model._x_mean is None:
+        targets, y_starts, stride = windows.targets.reshape(-1, 1), windows.y_starts, windows.y_stride
+    else:  # overlapping targets would be scaled once for each output they belong to: give each its own place
+        targets = gather(windows.targets, windows.y_starts, n_outputs, windows.y_stride)
+        y_starts, stride = np.arange(len(windows), dtype=np.int64) * n_outputs, 1
+    return Windows(
+        values=cast(values, dtype, model._x_mean, model._x_scale, what="X").ravel(),
+        x_starts=np.ascontiguousarray(windows.x_starts, dtype=np.int64),
+        targets=cast(targets, dtype, model._y_mean, model._y_scale, what="y").ravel(),
+        y_starts=np.ascontiguousarray(y_starts, dtype=np.int64),
+        weights=np.ascontiguousarray(windows.weights, dtype=dtype),
+        y_stride=stride,
+    )
 
 
 def check_magnitude(values: np.ndarray, dtype: str, *, what: str, names=None, raw=None) -> None:

@@ -16,8 +16,10 @@ from tsforecast.estimators import _rows, _scaling
 from tsforecast.estimators._config import PARAMETER_CONSTRAINTS, n_threads, network_fields, train_config
 from tsforecast.estimators._epochs import EpochReporter
 from tsforecast.estimators._inputs import flatten_windows, reverse_time
+from tsforecast.estimators._state import model_state, restore
 from tsforecast.nn.initializers import init_params
 from tsforecast.nn.trainer import train
+from tsforecast.persistence import save_model
 from tsforecast.spec import NetworkSpec
 
 
@@ -136,7 +138,10 @@ class RecurrentRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
             )
         state = TrainState(self._params.copy())
         state.m[:], state.v[:], state.step = self._opt_m, self._opt_v, self._opt_step
-        scaled, scaled_val = self._scaled(windows), None if val is None else self._scaled(val)
+        scaled, scaled_val = (
+            _scaling.scaled_windows(self, windows),
+            None if val is None else _scaling.scaled_windows(self, val),
+        )
         reporter = EpochReporter(self, state, n_epochs, callback_data)
         try:
             train(
@@ -179,35 +184,18 @@ class RecurrentRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
 
     def _publish(self, state: TrainState, reporter: EpochReporter) -> None:
         """Set what was learned; a first fit that ended no epoch leaves the estimator unfitted."""
-        self.loss_curve_ = [*self.loss_curve_, *reporter.losses]
-        if not self.loss_curve_:
+        losses = [*self.loss_curve_, *reporter.losses]
+        if not losses:
             del self._params
             return
         self._params, self._opt_m, self._opt_v, self._opt_step = state.params, state.m, state.v, state.step
-        self.n_iter_ = len(self.loss_curve_)
-        self.loss_ = self.loss_curve_[-1]
-        self.best_loss_ = min(self.loss_curve_)
-        if reporter.scores:
-            scores = [*(self.validation_scores_ or []), *reporter.scores]
-            self.validation_scores_, self.best_validation_score_ = scores, max(scores)
+        self._set_history(losses, [*(self.validation_scores_ or []), *reporter.scores])
 
-    def _scaled(self, windows: Windows) -> Windows:
-        """Windows over owned buffers of the estimator's dtype, standardised if the model is."""
-        weights = np.ascontiguousarray(windows.weights, dtype=self.dtype)
-        values = windows.values.reshape(-1, self._n_features_per_step)
-        if self._x_mean is None:
-            targets, y_starts, stride = windows.targets.reshape(-1, 1), windows.y_starts, windows.y_stride
-        else:
-            targets = _scaling.gather(windows.targets, windows.y_starts, self.n_outputs_, windows.y_stride)
-            y_starts, stride = np.arange(len(windows), dtype=np.int64) * self.n_outputs_, 1
-        return Windows(
-            values=_scaling.cast(values, self.dtype, self._x_mean, self._x_scale, what="X").ravel(),
-            x_starts=np.ascontiguousarray(windows.x_starts, dtype=np.int64),
-            targets=_scaling.cast(targets, self.dtype, self._y_mean, self._y_scale, what="y").ravel(),
-            y_starts=np.ascontiguousarray(y_starts, dtype=np.int64),
-            weights=weights,
-            y_stride=stride,
-        )
+    def _set_history(self, losses: list[float], scores: list[float]) -> None:
+        self.loss_curve_, self.n_iter_ = losses, len(losses)
+        self.loss_, self.best_loss_ = losses[-1], min(losses)
+        self.validation_scores_ = scores or None
+        self.best_validation_score_ = max(scores) if scores else None
 
     # ------------------------------------------------------------- predicting
 
@@ -254,11 +242,7 @@ class RecurrentRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
 
     def _outputs(self, X) -> np.ndarray:
         """Validated rows through the network: ``[n, K*Q]``."""
-        if not hasattr(self, "_params"):
-            raise NotFittedError(
-                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with appropriate arguments "
-                "before using this estimator."
-            )
+        self._check_fitted()
         X, shape = flatten_windows(X)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         _rows.check_window_shape(self, shape)
@@ -266,6 +250,14 @@ class RecurrentRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
             X = reverse_time(X, self._n_features_per_step)
         starts = np.arange(len(X), dtype=np.int64) * self.n_features_in_
         return self._predict_windows(X.ravel(), starts)
+
+    def _check_fitted(self) -> None:
+        # check_is_fitted of scikit-learn takes a tenth of the time that predicting one row may take.
+        if not hasattr(self, "_params"):
+            raise NotFittedError(
+                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with appropriate arguments "
+                "before using this estimator."
+            )
 
     def _predict_windows(self, values: np.ndarray, x_starts: np.ndarray) -> np.ndarray:
         """Outputs ``[N, K*Q]`` in the units of the targets, for windows over a flat buffer (see ``_fit_windows``)."""
@@ -280,3 +272,28 @@ class RecurrentRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
                 scale, mean = np.repeat(scale, spec.n_quantiles), np.repeat(mean, spec.n_quantiles)
             out = out * scale + mean
         return out.astype(self._y_dtype, copy=False)
+
+    # ------------------------------------------------------------------ files
+
+    def save(self, path) -> None:
+        """Write the fitted model to a file that :func:`tsforecast.load_model` reads; loading it never runs code.
+
+        Parameters
+        ----------
+        path : path-like
+            An existing file is replaced only once the new one is complete.
+
+        Raises
+        ------
+        ModelFileError
+            If a parameter cannot be stored (such as a ``RandomState`` instance).
+        """
+        self._check_fitted()
+        save_model(path, type(self).__name__, *self._model_state())
+
+    def _model_state(self):
+        return model_state(self)
+
+    @classmethod
+    def _from_model_state(cls, arrays, meta):
+        return restore(cls, arrays, meta)

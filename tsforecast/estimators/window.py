@@ -58,8 +58,9 @@ class WindowRegressor(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
     ``fit`` leaves out the first L rows, which lack history, and stores the last L rows. ``predict`` takes the rows
     it gets to be those that follow the training rows, and the stored rows to be their history. A pandas index that
     carries time (datetimes, periods, numbers) is checked: rows out of order, before the end of the training rows, or
-    after a gap are refused. Arrays carry no time: given training rows again, ``predict`` takes them for new rows, and
-    the first L predictions then rest on the wrong history (so read training scores on arrays with that in mind).
+    after a gap are refused. Arrays and frames with a default index carry no time: given training rows again,
+    ``predict`` takes them for new rows, and the first L predictions rest on the wrong history. Scores on training
+    rows (``return_train_score=True``) are therefore a little off for arrays, and missing for frames.
 
     Examples
     --------
