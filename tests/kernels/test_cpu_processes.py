@@ -1,0 +1,218 @@
+"""What only whole processes show: the kernel cache under damage, races and odd folders; the same bits on every processor; Ctrl-C."""
+
+import hashlib
+import os
+import signal
+import stat
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tsforecast.backends.cpu import cache
+
+pytestmark = pytest.mark.needs_jit
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SUM_OF_SQUARES = """
+    import numpy as np
+    from tsforecast.backends.cpu.jit import entry
+
+    @entry
+    def sum_of_squares(x):
+        total = 0.0
+        for value in x:
+            total += value * value
+        return total
+
+    print(sum_of_squares(np.arange({n}, dtype=np.{dtype})), sum(sum_of_squares.stats.cache_hits.values()))
+"""
+SMALL_FIT = """
+    import hashlib
+    import numpy as np
+    from tsforecast import LSTMRegressor
+
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(200, 8)), rng.normal(size=(200, 3))
+    for dtype in ("float32", "float64"):
+        for jobs in {jobs}:
+            model = LSTMRegressor((20, 7), max_iter=3, random_state=1, n_jobs=jobs, batch_size=64, dtype=dtype)
+            model.fit(X, y)
+            own = hashlib.sha256(model.predict(X).tobytes())
+            own.update(model._params.tobytes())
+            print(jobs, dtype, own.hexdigest())
+"""
+
+
+def _start(code, tmp_path=None, **environment):
+    """Run code in a process of its own. What is not a file cannot be cached, so it goes through one."""
+    code = textwrap.dedent(code)
+    script = (tmp_path or Path(os.environ["TSFORECAST_CACHE_DIR"])) / f"{hashlib.sha256(code.encode()).hexdigest()[:16]}.py"
+    script.write_text(code)
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY), **environment}
+    return subprocess.Popen(
+        [sys.executable, str(script)], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY
+    )
+
+
+def _output(process):
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return out.split()
+
+
+def _run(code, tmp_path=None, **environment):
+    return _output(_start(code, tmp_path, **environment))
+
+
+def _files(folder):
+    return sorted(p for p in Path(folder).rglob("*") if p.is_file() and p.suffix != ".py")
+
+
+def test_the_second_process_loads_what_the_first_compiled(tmp_path):
+    code = SUM_OF_SQUARES.format(n=4, dtype="float64")
+    assert _run(code, tmp_path, TSFORECAST_CACHE_DIR=str(tmp_path)) == ["14.0", "0"]
+    assert _run(code, tmp_path, TSFORECAST_CACHE_DIR=str(tmp_path)) == ["14.0", "1"]
+    (file,) = _files(tmp_path)
+    assert stat.S_IMODE(file.stat().st_mode) & 0o077 == 0
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+
+
+def test_damaged_files_are_misses(tmp_path):
+    """200 seeded damages of one file, in one process: cut, flipped, replaced by noise or by a pickle that would run code."""
+    code = (
+        SUM_OF_SQUARES.format(n=4, dtype="float64")
+        + """
+    import sys
+    from pathlib import Path
+    rng = np.random.default_rng(7)
+    (path,) = [p for p in Path(sum_of_squares._cache.cache_path).iterdir() if p.is_file()]
+    good = path.read_bytes()
+    context = sum_of_squares.targetctx
+    (sig,) = [r.signature.args for r in sum_of_squares.overloads.values()]
+    for i in range(200):
+        bad = bytearray(good)
+        kind = i % 4
+        if kind == 0:
+            bad = bad[: rng.integers(len(bad))]
+        elif kind == 1:
+            bad[rng.integers(len(bad))] ^= 1 << rng.integers(8)
+        elif kind == 2:
+            bad = bytearray(rng.bytes(rng.integers(100)))
+        else:
+            bad = bytearray(b"cos\\nsystem\\n(S'echo damaged'\\ntR.") + bad
+        path.write_bytes(bad)
+        assert sum_of_squares._cache.load_overload(sig, context) is None, (i, kind)
+        assert not path.exists()
+    path.write_bytes(good)
+    assert sum_of_squares._cache.load_overload(sig, context) is not None
+    """
+    )
+    assert _run(code, tmp_path, TSFORECAST_CACHE_DIR=str(tmp_path)) == ["14.0", "0"]
+
+
+def test_a_damaged_file_is_replaced_by_the_next_process(tmp_path):
+    code = SUM_OF_SQUARES.format(n=4, dtype="float64")
+    _run(code, tmp_path, TSFORECAST_CACHE_DIR=str(tmp_path))
+    (file,) = _files(tmp_path)
+    good = file.read_bytes()
+    file.write_bytes(good[: len(good) // 2])
+    assert _run(code, tmp_path, TSFORECAST_CACHE_DIR=str(tmp_path)) == ["14.0", "0"]
+    assert _run(code, tmp_path, TSFORECAST_CACHE_DIR=str(tmp_path)) == ["14.0", "1"]
+
+
+def test_processes_that_race_get_their_own_numbers(tmp_path):
+    """Six cold processes, two element types: no file is shared between signatures, no reader sees half a file."""
+    jobs = [(4, "float64", "14.0"), (5, "int64", "30.0")] * 3
+    processes = [
+        _start(SUM_OF_SQUARES.format(n=n, dtype=dtype), tmp_path, TSFORECAST_CACHE_DIR=str(tmp_path)) for n, dtype, _ in jobs
+    ]
+    assert [_output(p)[0] for p in processes] == [expected for *_, expected in jobs]
+    assert not [f for f in _files(tmp_path) if f.name.startswith("tmp")]
+
+
+@pytest.mark.parametrize("case", ["no home", "not a folder", "writable by others"])
+def test_odd_folders_mean_no_cache_and_no_error(case, tmp_path):
+    """A read-only folder cannot be had as root; a file in its place fails in the same way for everybody."""
+    blocked = tmp_path / "blocked"
+    environment = {"TSFORECAST_CACHE_DIR": str(blocked)}
+    if case == "no home":
+        environment = {"TSFORECAST_CACHE_DIR": "", "XDG_CACHE_HOME": "", "HOME": "/proc/nonexistent"}
+    elif case == "not a folder":
+        blocked.write_text("a file")
+    else:
+        folder = blocked / "tsforecast" / "jit" / cache.source_digest()
+        folder.mkdir(parents=True)
+        folder.chmod(0o777)
+    code = SUM_OF_SQUARES.format(n=4, dtype="float64")
+    for _ in range(2):
+        assert _run(code, tmp_path, **environment) == ["14.0", "0"]
+    assert len(_files(tmp_path)) == (1 if case == "not a folder" else 0)
+
+
+def test_the_digest_sees_every_kernel_source(tmp_path, monkeypatch):
+    before = cache.source_digest()
+    copy = tmp_path / "cpu"
+    copy.mkdir()
+    for source in Path(cache.__file__).parent.glob("*.py"):
+        (copy / source.name).write_bytes(source.read_bytes())
+    monkeypatch.setattr(cache, "__file__", str(copy / "cache.py"))
+    assert cache.source_digest() == before
+    (copy / "lstm.py").write_text((copy / "lstm.py").read_text() + "\n# edited\n")
+    assert cache.source_digest() != before
+
+
+def test_same_bits_for_any_threads_and_processor():
+    """Weights and forecasts, float32 and float64: n_jobs 1, 2, 3, 8 here, 1 and 3 on a generic processor without FMA units."""
+    native = _run(SMALL_FIT.format(jobs=(1, 2, 3, 8)))
+    generic = _run(SMALL_FIT.format(jobs=(1, 3)), NUMBA_CPU_NAME="generic")
+    for dtype in ("float32", "float64"):
+        digests = {h for _, d, h in np.reshape(native + generic, (-1, 3)) if d == dtype}
+        assert len(digests) == 1, native + generic
+
+
+def test_ctrl_c_ends_a_long_fit_within_a_second(tmp_path):
+    code = """
+        import sys, time
+        import numpy as np
+        from tsforecast import LSTMRegressor
+
+        rng = np.random.default_rng(0)
+        X, y = rng.normal(size=(20_000, 64)), rng.normal(size=20_000)
+        LSTMRegressor((64,), max_iter=1, batch_size=200).fit(X[:1000], y[:1000])
+        print("training", flush=True)
+        try:
+            LSTMRegressor((64,), max_iter=10_000, batch_size=200).fit(X, y)
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+    """
+    process = _start(code, tmp_path)
+    assert process.stdout.readline().strip() == "training"
+    time.sleep(1.0)
+    start = time.perf_counter()
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline().strip() == "interrupted"
+    assert time.perf_counter() - start < 1.0
+    process.communicate(timeout=60)
+
+
+def test_a_fork_after_a_fit_can_fit():
+    """No pool is left behind for the child to wait on."""
+    code = """
+        import os
+        import numpy as np
+        from tsforecast import LSTMRegressor
+
+        X, y = np.random.default_rng(0).normal(size=(64, 6)), np.arange(64.0)
+        first = LSTMRegressor((8,), max_iter=2, random_state=0, n_jobs=2, batch_size=32).fit(X, y).predict(X)
+        child = os.fork()
+        if child == 0:
+            again = LSTMRegressor((8,), max_iter=2, random_state=0, n_jobs=2, batch_size=32).fit(X, y).predict(X)
+            os._exit(0 if (again == first).all() else 1)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    assert _run(code) == ["0"]
