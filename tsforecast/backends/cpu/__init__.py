@@ -1,1 +1,1 @@
-"""The network as Numba kernels for the CPU: explicit lanes, own mathematics, the same bits for any number of threads."""
+"""The network as Numba kernels for the CPU: explicit lanes, own mathematics, one order of additions for any n_jobs."""
