@@ -1,12 +1,12 @@
-"""The CPU backend against the reference, on shapes small enough to run uncompiled too; threads, stopping, divergence."""
+"""The CPU backend against the reference, on shapes that also run uncompiled; threads, stopping, divergence."""
 
 import threading
 import time
 
 import numpy as np
 import pytest
-
 from kernel_cases import FRAMES, LOSSES, network, random_params, series_windows, step_rule
+
 from tsforecast.backends.base import TrainState, Windows, get_backend
 from tsforecast.backends.cpu.sync import STOP, SYNC_SIZE
 from tsforecast.backends.cpu.threads import run_threads
@@ -38,7 +38,9 @@ def test_an_epoch_equals_the_reference(loss, frame, rng):
         rtol=1e-12,
     )
     np.testing.assert_allclose(
-        CPU.evaluate(spec, rule, cpu.params, windows, 1), REFERENCE.evaluate(spec, rule, cpu.params, windows, 1), rtol=1e-12
+        CPU.evaluate(spec, rule, cpu.params, windows, 1),
+        REFERENCE.evaluate(spec, rule, cpu.params, windows, 1),
+        rtol=1e-12,
     )
 
 
@@ -118,7 +120,9 @@ def test_forecasts_do_not_depend_on_the_company_a_window_keeps(rng):
     params = random_params(rng, spec).astype(np.float32)
     windows = _many_windows(rng, spec, 301, np.float32)
     together = CPU.predict(spec, params, windows.values, windows.x_starts, 1)
-    alone = np.concatenate([CPU.predict(spec, params, windows.values, windows.x_starts[i : i + 1], 1) for i in range(301)])
+    alone = np.concatenate(
+        [CPU.predict(spec, params, windows.values, windows.x_starts[i : i + 1], 1) for i in range(301)]
+    )
     np.testing.assert_array_equal(together, alone)
 
 

@@ -64,7 +64,9 @@ def test_fma_rounds_once():
 def test_activations_are_accurate_everywhere(dtype):
     """Absolute error of 2 ulp of 1; tanh also 4 ulp relative where it is small; saturation exact; NaN stays NaN."""
     ulp = np.finfo(dtype).eps
-    x = np.concatenate([np.linspace(-30, 30, 4096), np.geomspace(1e-30, 1, 512), -np.geomspace(1e-30, 1, 512)]).astype(dtype)
+    x = np.concatenate([np.linspace(-30, 30, 4096), np.geomspace(1e-30, 1, 512), -np.geomspace(1e-30, 1, 512)]).astype(
+        dtype
+    )
     t, s = np.empty_like(x), np.empty_like(x)
     _activate(x, t, s)
     exact = x.astype(np.longdouble)

@@ -1,4 +1,4 @@
-"""What only whole processes show: the kernel cache under damage, races and odd folders; the same bits on every processor; Ctrl-C."""
+"""What only whole processes show: the kernel cache under damage and races, bits on other processors, Ctrl-C, fork."""
 
 import hashlib
 import os
@@ -51,11 +51,18 @@ SMALL_FIT = """
 def _start(code, tmp_path=None, **environment):
     """Run code in a process of its own. What is not a file cannot be cached, so it goes through one."""
     code = textwrap.dedent(code)
-    script = (tmp_path or Path(os.environ["TSFORECAST_CACHE_DIR"])) / f"{hashlib.sha256(code.encode()).hexdigest()[:16]}.py"
+    script = (
+        tmp_path or Path(os.environ["TSFORECAST_CACHE_DIR"])
+    ) / f"{hashlib.sha256(code.encode()).hexdigest()[:16]}.py"
     script.write_text(code)
     env = {**os.environ, "PYTHONPATH": str(REPOSITORY), **environment}
     return subprocess.Popen(
-        [sys.executable, str(script)], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY
+        [sys.executable, str(script)],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=REPOSITORY,
     )
 
 
@@ -83,7 +90,7 @@ def test_the_second_process_loads_what_the_first_compiled(tmp_path):
 
 
 def test_damaged_files_are_misses(tmp_path):
-    """200 seeded damages of one file, in one process: cut, flipped, replaced by noise or by a pickle that would run code."""
+    """200 seeded damages of one file: cut, flipped, replaced by noise or by a pickle that would run code."""
     code = (
         SUM_OF_SQUARES.format(n=4, dtype="float64")
         + """
@@ -129,7 +136,8 @@ def test_processes_that_race_get_their_own_numbers(tmp_path):
     """Six cold processes, two element types: no file is shared between signatures, no reader sees half a file."""
     jobs = [(4, "float64", "14.0"), (5, "int64", "30.0")] * 3
     processes = [
-        _start(SUM_OF_SQUARES.format(n=n, dtype=dtype), tmp_path, TSFORECAST_CACHE_DIR=str(tmp_path)) for n, dtype, _ in jobs
+        _start(SUM_OF_SQUARES.format(n=n, dtype=dtype), tmp_path, TSFORECAST_CACHE_DIR=str(tmp_path))
+        for n, dtype, _ in jobs
     ]
     assert [_output(p)[0] for p in processes] == [expected for *_, expected in jobs]
     assert not [f for f in _files(tmp_path) if f.name.startswith("tmp")]
@@ -167,7 +175,7 @@ def test_the_digest_sees_every_kernel_source(tmp_path, monkeypatch):
 
 
 def test_same_bits_for_any_threads_and_processor():
-    """Weights and forecasts, float32 and float64: n_jobs 1, 2, 3, 8 here, 1 and 3 on a generic processor without FMA units."""
+    """Weights and forecasts: n_jobs 1, 2, 3, 8 here, 1 and 3 on a generic processor, which has no FMA units."""
     native = _run(SMALL_FIT.format(jobs=(1, 2, 3, 8)))
     generic = _run(SMALL_FIT.format(jobs=(1, 3)), NUMBA_CPU_NAME="generic")
     for dtype in ("float32", "float64"):

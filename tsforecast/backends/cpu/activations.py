@@ -1,8 +1,8 @@
-"""tanh and sigmoid of a vector of lanes, from additions, multiplications and one division: no libm, the same bits everywhere.
+"""tanh and sigmoid of lanes, the same bits everywhere: additions, multiplications and one division, no libm.
 
-With e = exp(2x) - 1:  tanh(x) = e / (e + 2)  and  sigmoid(x) = (1 + tanh(x/2)) / 2.
-e comes from the reduction 2x = n ln2 + r, |r| <= ln2/2 (Cody and Waite 1980), as 2^n (exp(r) - 1) + (2^n - 1), which keeps full
-relative accuracy near zero; exp(r) - 1 = r + r^2 q(r) with q the Taylor polynomial, whose remainder is below half an ulp of the result.
+With e = exp(2x) - 1:  tanh(x) = e / (e + 2)  and  sigmoid(x) = (1 + tanh(x/2)) / 2. e comes from the reduction 2x = n
+ln2 + r, |r| <= ln2/2 (Cody and Waite 1980), as 2^n (exp(r) - 1) + (2^n - 1), which keeps full relative accuracy near
+zero; exp(r) - 1 = r + r^2 q(r) with q the Taylor polynomial, whose remainder is below half an ulp of the result.
 Arguments are clamped where tanh rounds to 1; NaN stays NaN, so that a diverging network is seen.
 """
 

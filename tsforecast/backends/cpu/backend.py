@@ -62,7 +62,8 @@ class CpuBackend:
             state.step,
         )  # fmt: skip
         statuses = run_threads(
-            [lambda thread=thread: epoch.train_epoch(thread, n_threads, *arguments) for thread in range(n_threads)], sync
+            [lambda thread=thread: epoch.train_epoch(thread, n_threads, *arguments) for thread in range(n_threads)],
+            sync,
         )
         state.step += int(memory.totals[2])
         if epoch.DIVERGED in statuses:
@@ -153,7 +154,9 @@ def _pack(plan: Plan, state: TrainState) -> epoch.State:
     packed[plan.at] = state.params
     twice = plan.at_t >= 0
     packed[plan.at_t[twice]] = state.params[twice]
-    return epoch.State(state.params, state.m, state.v, packed, plan.at, plan.at_t, plan.is_weight.astype(state.params.dtype))
+    return epoch.State(
+        state.params, state.m, state.v, packed, plan.at, plan.at_t, plan.is_weight.astype(state.params.dtype)
+    )
 
 
 def _thread_memory(spec: NetworkSpec, plan: Plan, dtype: np.dtype, n_threads: int) -> tuple[NDArray, NDArray, NDArray]:

@@ -1,15 +1,18 @@
 """Machine code of the entry kernels, kept between processes; never a reason to fail.
 
-Numba's own ``cache=True`` raises where no folder is writable, misses edits in other files, crashes on damaged files, and two
-processes that race can read each other's code. Here one file holds one function for one signature:
+Numba's own ``cache=True`` raises where no folder is writable, misses edits in other files, crashes on damaged files,
+and two processes that race can read each other's code. Here one file holds one function for one signature:
 
-- the folder is ``<root>/tsforecast/jit/<digest>``; root is ``$TSFORECAST_CACHE_DIR``, ``$XDG_CACHE_HOME`` or ``~/.cache``; the digest
-  covers every source file of this package folder and the versions of Python, Numba, llvmlite and NumPy;
+- the folder is ``<root>/tsforecast/jit/<digest>``; root is ``$TSFORECAST_CACHE_DIR``, ``$XDG_CACHE_HOME`` or
+  ``~/.cache``; the digest covers every source file of this package folder and the versions of Python, Numba, llvmlite
+  and NumPy;
 - the file name hashes the function, its argument types, the processor and the compiler settings;
 - a file is written under a temporary name and moved into place, and starts with the sha256 of its body;
-- anything unexpected (missing, unreadable, damaged, other signature) is a miss: the file is removed and the kernel compiled.
+- anything unexpected (missing, unreadable, damaged, other signature) is a miss: the file is removed and the kernel
+  compiled.
 
-The body is a pickle, so the folder must belong to this user (or root) and be writable by nobody else; otherwise there is no cache.
+The body is a pickle, so the folder must belong to this user (or root) and be writable by nobody else; otherwise there
+is no cache.
 """
 
 from __future__ import annotations
@@ -83,12 +86,15 @@ class KernelCache(_Cache):
 
     @property
     def cache_path(self) -> str:
+        """Folder of the files."""
         return str(self._folder)
 
     def enable(self):
+        """Use the files again."""
         self._enabled = True
 
     def disable(self):
+        """Neither read nor write files."""
         self._enabled = False
 
     def flush(self):
@@ -157,7 +163,7 @@ def _remove(path: Path | None):
 
 
 def attach(dispatcher):
-    """Give a compiled function the cache; returns it unchanged where there is no place for one (or nothing is compiled)."""
+    """Give a compiled function the cache, where there is a place for one; returns the function."""
     folder = cache_folder()
     if folder is not None and hasattr(dispatcher, "_cache"):
         dispatcher._cache = KernelCache(dispatcher.py_func, folder)

@@ -1,8 +1,8 @@
 """The compiled entry points: a training epoch, the loss, forecasts and gradients. Each runs without the GIL.
 
-Threads. A batch is cut into shards, a number that depends on the batch alone (``shard_count``); thread j takes shards j, j + n, ...;
-then every thread adds up the shards' gradients, in their order, for its own range of parameters, and after the global
-norm is known steps them. So the bits do not depend on the number of threads.
+Threads. A batch is cut into shards, a number that depends on the batch alone (``shard_count``); thread j takes shards
+j, j + n, ...; then every thread adds up the shards' gradients, in their order, for its own range of parameters, and
+after the global norm is known steps them. So the bits do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tsforecast.backends.cpu import network
-from tsforecast.backends.cpu.jit import entry, inlined, kernel
+from tsforecast.backends.cpu.jit import entry, inlined
 from tsforecast.backends.cpu.lanes import LANES
 from tsforecast.backends.cpu.losses import batch_loss
 from tsforecast.backends.cpu.optimizers import ADAMW, set_scalars, update

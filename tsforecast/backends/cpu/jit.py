@@ -1,8 +1,9 @@
 """The one place that holds compiler options.
 
-``kernel`` is for functions called by other kernels, ``entry`` for the few called from Python (these also get the disk cache).
-Rules for both: arrays in, arrays out, no raising, no allocation in time loops, no fast-math, no BLAS, no libm, no
-``parallel=True``. ``error_model="numpy"`` keeps divisions free of exceptions, ``nogil`` lets threads run side by side.
+``kernel`` is for functions called by other kernels, ``entry`` for the few called from Python (these also get the disk
+cache). Rules for both: arrays in, arrays out, no raising, no allocation in time loops, no fast-math, no BLAS, no
+libm, no ``parallel=True``. ``error_model="numpy"`` keeps divisions free of exceptions, ``nogil`` lets threads run
+side by side.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def kernel(function):
 
 
 def inlined(function):
-    """Compile a small function into each of its callers: no library of its own to optimise, which saves start-up time."""
+    """Compile a function into each of its callers: no library of its own to optimise saves start-up time."""
     return njit(inline="always", **_OPTIONS)(function)
 
 

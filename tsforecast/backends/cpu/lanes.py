@@ -1,8 +1,9 @@
 """An explicit vector of LANES floats for kernels: the same lanes, roundings and bits on every processor.
 
-``load``/``store`` move LANES neighbouring elements of a flat array, ``splat`` broadcasts, ``fma(a, b, c)`` rounds a*b + c once,
-and ``+ - * /`` work lane by lane. Nothing here, and nothing built from it, adds *across* lanes, so the number of lanes
-cannot change a result; it is chosen for the registers of this processor, and LLVM splits vectors wider than a register.
+``load``/``store`` move LANES neighbouring elements of a flat array, ``splat`` broadcasts, ``fma(a, b, c)`` rounds a*b
++ c once, and ``+ - * /`` work lane by lane. Nothing here, and nothing built from it, adds *across* lanes, so the
+number of lanes cannot change a result; it is chosen for the registers of this processor, and LLVM splits vectors
+wider than a register.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ def emit_fma(builder, dtype, a, b, c):
     """Emit a*b + c with one rounding."""
     vector = vector_type(dtype)
     name = f"llvm.fma.v{LANES}f{dtype.bitwidth}"
-    return builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name), [a, b, c])
+    return builder.call(
+        cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name), [a, b, c]
+    )
 
 
 def as_i64(builder, value, numba_type):
@@ -80,7 +83,9 @@ def as_i64(builder, value, numba_type):
 
 def _pointer(context, builder, array_type, array, index, index_type):
     data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [as_i64(builder, index, index_type)]), vector_type(array_type.dtype).as_pointer())
+    return builder.bitcast(
+        builder.gep(data, [as_i64(builder, index, index_type)]), vector_type(array_type.dtype).as_pointer()
+    )
 
 
 @twin_of(lambda array, i: array[i : i + LANES].copy())

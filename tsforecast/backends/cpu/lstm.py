@@ -1,7 +1,7 @@
 """LSTM layer, forward and back-propagation through time.
 
-Letters: T steps, B rows, D inputs, H units, L lanes, P = ceil(H / L) unit blocks, Hp = P*L, K = D + 1 + H, S = D + 1 + Hp.
-For every step t, row b and unit::
+Letters: T steps, B rows, D inputs, H units, L lanes, P = ceil(H / L) unit blocks, Hp = P*L, K = D + 1 + H, S = D + 1
++ Hp. For every step t, row b and unit::
 
     1a   z      = [x_t  1  h_{t-1}] W            all four gates at once, W = [w_x; b; w_h]  (K by 4H)
     2a   i, f   = sigmoid(z_i), sigmoid(z_f)
@@ -10,13 +10,14 @@ For every step t, row b and unit::
     3a   c_t    = f * c_{t-1} + i * g
     3b   h_t    = o * tanh(c_t)
 
-S. Hochreiter, J. Schmidhuber: Long Short-Term Memory, 1997; forget gate: F. Gers, J. Schmidhuber, F. Cummins: Learning to
-Forget, 2000. Gate order i, f, g, o as in PyTorch.
+S. Hochreiter, J. Schmidhuber: Long Short-Term Memory, 1997; forget gate: F. Gers, J. Schmidhuber, F. Cummins:
+Learning to Forget, 2000. Gate order i, f, g, o as in PyTorch.
 
-Flat buffers: ``xh [T+1,B,S]`` rows (x_t | 1 | h_{t-1}), so that one multiply serves input, bias and recurrence and another one all
-their gradients; ``c [T+1,B,Hp]``; ``tc [T,B,Hp]`` = tanh(c_t); ``gates [P,T*B,4L]`` i f g o of L units side by side: the panels of a
-multiply's result, and, overwritten by dz, the panels of the weight gradient's right side; ``w, dw [P,K,4L]``.
-Lanes beyond H see zero weights and stay zero in c and h. Parameter gradients accumulate, activation gradients are assigned.
+Flat buffers: ``xh [T+1,B,S]`` rows (x_t | 1 | h_{t-1}), so that one multiply serves input, bias and recurrence and
+another one all their gradients; ``c [T+1,B,Hp]``; ``tc [T,B,Hp]`` = tanh(c_t); ``gates [P,T*B,4L]`` i f g o of L
+units side by side: the panels of a multiply's result, and, overwritten by dz, the panels of the weight gradient's
+right side; ``w, dw [P,K,4L]``. Lanes beyond H see zero weights and stay zero in c and h. Parameter gradients
+accumulate, activation gradients are assigned.
 """
 
 from __future__ import annotations
@@ -111,7 +112,9 @@ def backward(
         if t > 0:
             multiply(B, P, 4 * Hp, dz, 0, 4 * Hp, 1, wh_t, 0, dh, 0, Hp, LANES, False)  # 1a, by h
         if want_dx:
-            multiply(B, Vx, 4 * Hp, dz, 0, 4 * Hp, 1, wx_t, 0, dx, t * B * Vx * LANES, Vx * LANES, LANES, False)  # 1a, by x
+            multiply(
+                B, Vx, 4 * Hp, dz, 0, 4 * Hp, 1, wx_t, 0, dx, t * B * Vx * LANES, Vx * LANES, LANES, False
+            )  # 1a, by x
     for k in range(0, T * B, GRADIENT_BLOCK):  # 1a, by W
         n = min(GRADIENT_BLOCK, T * B - k)
         for p in range(P):

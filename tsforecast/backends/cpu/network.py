@@ -1,13 +1,13 @@
 """One shard of a batch through the network and back: gather, layers, head, loss.
 
-``net`` and ``layers`` are those of ``plan``; ``weights`` the packed weights; ``work`` one thread's buffer; ``frame [B,2]`` and
-``base [B,K]`` float64. The head reads rows (window | 1 | h_T), the window only with a linear skip.
+``net`` and ``layers`` are those of ``plan``; ``weights`` the packed weights; ``work`` one thread's buffer; ``frame
+[B,2]`` and ``base [B,K]`` float64. The head reads rows (window | 1 | h_T), the window only with a linear skip.
 """
 
 from __future__ import annotations
 
 from tsforecast.backends.cpu import lstm
-from tsforecast.backends.cpu.jit import inlined, kernel
+from tsforecast.backends.cpu.jit import inlined
 from tsforecast.backends.cpu.lanes import LANES, load, store
 from tsforecast.backends.cpu.plan import DX, GATES, IN, TANH_C, UNITS, WH_T, WX_T, XH, C, W
 from tsforecast.backends.cpu.tile import multiply
@@ -36,7 +36,8 @@ def forward(net, layers, B, weights, work):
         if i > 0:
             _pass_up(T, B, layers[i - 1, IN], D, H, work[layers[i - 1, XH] :], xh)
         lstm.forward(
-            T, B, D, H, weights[layers[i, W] :], xh, work[layers[i, C] :], work[layers[i, GATES] :], work[layers[i, TANH_C] :]
+            T, B, D, H, weights[layers[i, W] :],
+            xh, work[layers[i, C] :], work[layers[i, GATES] :], work[layers[i, TANH_C] :],
         )  # fmt: skip
     last = net.n_layers - 1
     D, H = layers[last, IN], layers[last, UNITS]
@@ -49,7 +50,8 @@ def forward(net, layers, B, weights, work):
             work[row + 1 + u] = work[states + b * S + u]
     V = net.out_width // LANES
     multiply(
-        B, V, net.head_in, work, net.head, net.head_in, 1, weights, net.head_w, work, net.out, net.out_width, LANES, False
+        B, V, net.head_in, work, net.head, net.head_in, 1, weights, net.head_w,
+        work, net.out, net.out_width, LANES, False,
     )  # fmt: skip
 
 
@@ -74,12 +76,14 @@ def backward(
     T, V = net.n_timesteps, net.out_width // LANES
     _to_panels(B, V, work[net.dout :], work[net.dout_panels :])
     multiply(
-        net.head_in, V, B, work, net.head, 1, net.head_in, work, net.dout_panels, dw, net.head_w, 0, net.head_in * LANES, True
+        net.head_in, V, B, work, net.head, 1, net.head_in, work, net.dout_panels,
+        dw, net.head_w, 0, net.head_in * LANES, True,
     )  # fmt: skip
     top = net.n_layers - 1
     hp = (layers[top, UNITS] + LANES - 1) // LANES * LANES
     multiply(
-        B, hp // LANES, net.out_width, work, net.dout, net.out_width, 1, weights, net.head_wt, work, net.dh, hp, LANES, False
+        B, hp // LANES, net.out_width, work, net.dout, net.out_width, 1, weights, net.head_wt,
+        work, net.dh, hp, LANES, False,
     )  # fmt: skip
     for i in range(top, -1, -1):
         below = i < top

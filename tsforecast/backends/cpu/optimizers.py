@@ -1,7 +1,7 @@
-"""One step of each solver on a range of the flat parameter vector; the formulas are in ``backends.reference.optimizers``.
+"""One step of each solver on a range of the flat vector; the formulas are in ``backends.reference.optimizers``.
 
-Arithmetic is in the dtype of the parameters: scalars come in ``c``, an array of that dtype, because Numba would take a Python
-float for float64. Nothing here depends on how the range is cut, so threads may share it.
+Arithmetic is in the dtype of the parameters: scalars come in ``c``, an array of that dtype, because Numba would take
+a Python float for float64. Nothing here depends on how the range is cut, so threads may share it.
 """
 
 from __future__ import annotations

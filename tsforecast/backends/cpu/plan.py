@@ -1,9 +1,10 @@
 """Where everything lies: the layout of packed weights and of a thread's work buffer for one network.
 
 Kernels see a network as ``Net`` (sizes and offsets) and a table of layers. The flat parameter vector stays in its
-public order (``NetworkSpec.blocks``); ``Plan.at[i]`` says where parameter i stands in the packed weights (and its gradient in a
-packed gradient), ``Plan.at_t[i]`` where it stands a second time, transposed for the backward pass (-1: nowhere).
-Letters as in ``lstm``: L lanes, Hp = units in whole vectors, K = D + 1 + H; head input of A = T*F (with a skip) + 1 + H columns.
+public order (``NetworkSpec.blocks``); ``Plan.at[i]`` says where parameter i stands in the packed weights (and its
+gradient in a packed gradient), ``Plan.at_t[i]`` where it stands a second time, transposed for the backward pass (-1:
+nowhere). Letters as in ``lstm``: L lanes, Hp = units in whole vectors, K = D + 1 + H; head input of A = T*F (with a
+skip) + 1 + H columns.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What lets the threads of one epoch wait for each other inside compiled code: a barrier and a stop flag.
 
-``sync`` is an int64 array: threads that have arrived, how often the barrier has opened, the stop flag Python may set at any
-time, and the decision to stop that all threads see alike. Waiting threads poll a little and then give their processor away,
-so that more threads than cores is slow but never stuck.
+``sync`` is an int64 array: threads that have arrived, how often the barrier has opened, the stop flag Python may set
+at any time, and the decision to stop that all threads see alike. Waiting threads poll a little and then give their
+processor away, so that more threads than cores is slow but never stuck.
 """
 
 from __future__ import annotations
@@ -101,5 +101,3 @@ def wait_for_all(sync, n_threads):
         polls += 1
         if polls >= POLLS_BEFORE_YIELD:
             yield_processor()
-
-

@@ -4,13 +4,14 @@ A tile keeps R rows x V vectors of C in registers, walks once over k, and does R
 
     for k in range(K):  for r in range(R):  for v in range(V):  acc[r][v] = fma(A[r, k], B[k, v], acc[r][v])
 
-Every element of C is one serial chain over k, from C (or zero) upwards, so its bits depend on neither the tile's shape, the
-number of lanes, nor the order of tiles: splitting k or rows into blocks changes nothing.
+Every element of C is one serial chain over k, from C (or zero) upwards, so its bits depend on neither the tile's
+shape, the number of lanes, nor the order of tiles: splitting k or rows into blocks changes nothing.
 
-Matrices live in flat arrays. A is strided: element (r, k) at ``a0 + r*a_row + k*a_k``. B and C are in *panels*: columns are cut into
-vectors of LANES, and vectors into panels of 4, then 2, then 1 (``panel_index``); a panel of B is [K, V*LANES], contiguous.
-C's panel that begins at vector v has its row r at ``c0 + v*c_vec + r*c_row``: ``c_vec = LANES``, ``c_row = N`` is the ordinary row-major
-layout; ``c_vec = M*LANES``, ``c_row = 0`` (a panel's own width) the panel layout again, so that a product can be the next one's B.
+Matrices live in flat arrays. A is strided: element (r, k) at ``a0 + r*a_row + k*a_k``. B and C are in *panels*:
+columns are cut into vectors of LANES, and vectors into panels of 4, then 2, then 1 (``panel_index``); a panel of B is
+[K, V*LANES], contiguous. C's panel that begins at vector v has its row r at ``c0 + v*c_vec + r*c_row``: ``c_vec =
+LANES``, ``c_row = N`` is the ordinary row-major layout; ``c_vec = M*LANES``, ``c_row = 0`` (a panel's own width) the
+panel layout again, so that a product can be the next one's B.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ def _emit_tile(builder, dtype, rows, vectors, add, a, a_row, a_k, b, c, c_row, n
         return value
 
     slots = [[cgutils.alloca_once(builder, vector) for _ in range(vectors)] for _ in range(rows)]
-    places = [[builder.add(builder.mul(c_row, fixed(r)), fixed(v * LANES)) for v in range(vectors)] for r in range(rows)]
+    places = [
+        [builder.add(builder.mul(c_row, fixed(r)), fixed(v * LANES)) for v in range(vectors)] for r in range(rows)
+    ]
     tile = [(r, v) for r in range(rows) for v in range(vectors)]
     with builder.if_else(add) as (then, otherwise):
         with then:
@@ -83,7 +86,7 @@ def _emit_tile(builder, dtype, rows, vectors, add, a, a_row, a_k, b, c, c_row, n
 
 
 def _emit_panel(module, dtype, vectors):
-    """Get or build the LLVM function for one panel: full tiles down the rows, then the rest in tiles of 8, 4, 2, 1 rows."""
+    """Get or build the LLVM function for one panel: full tiles, then the rest of the rows in tiles of 8, 4, 2, 1."""
     pointer = vector_type(dtype).element.as_pointer()
     arguments = [I64, I64, pointer, I64, I64, pointer, pointer, I64, ir.IntType(1)]
     name = f"tsforecast_panel_{dtype}_{vectors}"
@@ -190,7 +193,7 @@ def multiply(typingctx, M, V, K, a, a0, a_row, a_k, b, b0, c, c0, c_row, c_vec, 
 
 
 def panel_index(k, j, K: int, V: int):
-    """Offset of element (k, j) of a [K, V*LANES] matrix in panels (``k``, ``j`` integer arrays; plain Python, for layouts)."""
+    """Offset of element (k, j) of a [K, V*LANES] matrix in panels, for layouts; ``k``, ``j`` are integer arrays."""
     vector = np.asarray(j) // LANES
     start = vector - vector % 4
     width = np.where(V - start >= 4, 4, np.where((V - start >= 2) & (vector - start < 2), 2, 1))
