@@ -113,3 +113,14 @@ def test_infinite_loss_is_an_error(backend, rng):
     state = TrainState(params.copy())
     with pytest.raises(DivergedError):
         backend.train_epoch(spec, step_rule(), state, windows, np.arange(11), 11, np.ones(1), 1)
+
+
+def test_rows_without_weight_do_not_enter_evaluate(backend, rng):
+    spec = network(window_norm="standard")
+    params, values = random_params(rng, spec), rng.normal(size=1600)
+    starts, weights = np.arange(1500), np.zeros(1500)
+    weights[1400:] = rng.uniform(0.5, 2.0, 100)
+    everything = Windows(values, starts, values, starts + 12, weights, 2)
+    weighted = Windows(values, starts[1400:], values, starts[1400:] + 12, weights[1400:], 2)
+    loss = backend.evaluate(spec, step_rule(), params, everything, 1)
+    assert loss == pytest.approx(backend.evaluate(spec, step_rule(), params, weighted, 1), rel=1e-12)

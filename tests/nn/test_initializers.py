@@ -1,11 +1,15 @@
 """Initial weights: their distribution, and bits that no library or dtype changes."""
 
 import hashlib
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from tsforecast.nn.initializers import init_params, orthogonal
+from tsforecast.nn.schedules import learning_rates
 from tsforecast.spec import NetworkSpec
 
 SPEC = NetworkSpec(6, 3, (40, 25), 4, n_quantiles=2)
@@ -74,7 +78,24 @@ def test_seeds_differ_and_repeat():
     init_params(SPEC, 2**64 - 1, np.float64)
 
 
+def digest():
+    rates = learning_rates("cosine", 0.3, 2, 50, 7, 0.95, 30)
+    return hashlib.sha256(np.append(init_params(SPEC, 7, np.float64), rates).astype("<f8").tobytes()).hexdigest()
+
+
 def test_bits_are_those_of_every_machine():
     """This digest is the contract: it must not change with the processor, the NumPy version or a refactoring."""
-    digest = hashlib.sha256(init_params(SPEC, 7, np.float64).astype("<f8").tobytes()).hexdigest()
-    assert digest == "755e52f5623e0c2d8fd6294214de61654590f44faa1f038ec2a5975a53ff431d"
+    assert digest() == "975abfc77e3f343d3cf36b2fdc02b7b3282fbc836ab68286d37174ac119b65fd"
+
+
+def test_bits_do_not_depend_on_vector_instructions():
+    """NumPy and its BLAS without AVX and its kin are what another processor would run."""
+    from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
+
+    extensions = [name for name in __cpu_dispatch__ if __cpu_features__.get(name)]
+    code = "import sys; sys.path[:0] = sys.argv[1:]; from test_initializers import digest as d; print(d())"
+    env = os.environ | {"NPY_DISABLE_CPU_FEATURES": " ".join(extensions), "OPENBLAS_CORETYPE": "Nehalem"}
+    out = subprocess.run(
+        [sys.executable, "-c", code, *sys.path], env=env, capture_output=True, text=True, check=True
+    ).stdout
+    assert out.strip() == digest()

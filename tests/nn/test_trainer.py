@@ -136,6 +136,11 @@ def test_progress_smaller_than_tol_counts_as_none(tol):
     assert (state.params == history.n_iter).all()
 
 
+def test_progress_of_exactly_tol_is_progress():
+    history, _, _ = scripted_run(8.0 - 0.25 * np.arange(20), tol=0.25, n_iter_no_change=1)
+    assert (history.stopped_by, history.n_iter) == ("max_iter", 20)
+
+
 def fitted_mlp(**settings):
     rng = np.random.default_rng(4)
     X = rng.normal(size=(120, 3))
