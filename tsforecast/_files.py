@@ -15,9 +15,14 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a file that takes the place of ``path`` when the block ends well, and vanishes when it does not.
 
     The bytes are on the disk before the name changes hands, so a full disk, a crash or an error in the block leaves the
-    old file as it was. A symbolic link stays one; the file it points to is replaced.
+    old file as it was. A symbolic link stays one; the file it points to is replaced. What is there and is no ordinary
+    file (a pipe, ``/dev/null``) is written to directly.
     """
     target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        with open(target, "wb") as file:
+            yield file
+        return
     temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb") as file:
