@@ -14,6 +14,8 @@ from tsforecast.exceptions import DataError
 
 FORMATS = ("csv", "parquet")
 _SUFFIXES = {".csv": "csv", ".txt": "csv", ".parquet": "parquet", ".pq": "parquet"}
+# What stands for a missing number in a CSV, as pandas has it.
+MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None", "<NA>", "#N/A", "#NA"]
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 
 
@@ -68,16 +70,26 @@ def read_table(path: str, *, id_col: str, time_col: str, file_format: str | None
         if kind == "parquet":
             _need_pyarrow()
             return pd.read_parquet(source, engine="pyarrow")
-        frame = pd.read_csv(source, converters={id_col: str, time_col: str})
+        frame = _read_csv(source, [id_col, time_col])
     except ImportError:
         raise
     except (OSError, ValueError, EOFError, ArithmeticError) as err:  # pandas' and pyarrow's own errors are among these
         raise DataError(f"{shown} cannot be read as {kind}: {err}") from err
     if id_col in frame:
-        frame[id_col] = frame[id_col].astype(object).mask(frame[id_col] == "", None)
+        frame[id_col] = frame[id_col].mask(frame[id_col] == "", None)
     if time_col in frame:
         frame[time_col] = _parse_times(frame[time_col].str.strip(), time_col, shown)
     return frame
+
+
+def _read_csv(source: Any, as_text: list[str]) -> pd.DataFrame:
+    """Read two columns as the text that they are (an id may be NA) and let pandas tell the types of the others."""
+    names = pd.read_csv(source, nrows=0).columns
+    if hasattr(source, "seek"):
+        source.seek(0)
+    missing: Any = {name: MISSING for name in names if name not in as_text}
+    types: Any = dict.fromkeys(as_text, object)
+    return pd.read_csv(source, dtype=types, na_values=missing, keep_default_na=False, low_memory=False)
 
 
 def _parse_times(column: pd.Series, name: str, shown: str) -> pd.Series:

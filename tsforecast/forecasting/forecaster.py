@@ -32,7 +32,8 @@ class Forecaster(BaseEstimator):
     ----------
     estimator : regressor, default=None
         ``LSTMRegressor`` or any scikit-learn regressor; cloned, never changed. ``window_norm``, ``season_length``,
-        ``linear_skip`` and ``standardize`` of ours are set by the Forecaster; other regressors get windows normalised outside.
+        ``linear_skip`` and ``standardize`` of ours are set by the Forecaster; other regressors get windows normalised
+        outside.
         None: an LSTM of 32 units whose passes and batch size follow the amount of data (``forecasting/defaults.py``).
     horizon : int
         K, the number of steps that are forecast.

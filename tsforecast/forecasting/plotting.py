@@ -63,7 +63,12 @@ def plot_forecast(history: Any, predictions: Any, path, *, columns=("unique_id",
         axis.set_title(str(name), loc="left", fontsize=11, color=HISTORY)
     for axis in axes[len(names) :]:
         axis.set_visible(False)
-    axes[0].legend(frameon=False, loc="upper left", fontsize=9)
+    handles, labels = axes[0].get_legend_handles_labels()
+    order = [
+        *range(len(handles) - 2, len(handles)),
+        *range(len(handles) - 3, -1, -1),
+    ]  # lines first, shades from narrow on
+    axes[0].legend([handles[i] for i in order], [labels[i] for i in order], frameon=False, loc="upper left", fontsize=9)
     with replacing(path) as file:
         figure.savefig(file, format=kind, dpi=150)
 

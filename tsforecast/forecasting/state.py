@@ -40,14 +40,16 @@ class FittedState:
         """Forecast h steps of every series: flat columns of h values a series, all finite."""
         panel, scaling, spec = self.panel, self.scaling, self.spec
         z = forecast(self.model, scaling.apply(panel), last_windows(panel, spec), spec)[:, :h]
-        series = np.arange(len(panel))
-        columns = {self.alias: scaling.invert(z, series).ravel()}
-        unit = np.where(_is_constant(panel), 0.0, scaling.error_scale)[:, None]
+        bands = {self.alias: z}
         for level in levels:
             assert self.scores is not None
-            half = half_widths(self.scores, level)[:h] * unit
-            columns[f"{self.alias}-lo-{level:g}"] = scaling.invert(z - half, series).ravel()
-            columns[f"{self.alias}-hi-{level:g}"] = scaling.invert(z + half, series).ravel()
+            half = half_widths(self.scores, level)[:h] * scaling.error_scale[:, None]
+            bands |= {f"{self.alias}-lo-{level:g}": z - half, f"{self.alias}-hi-{level:g}": z + half}
+        flat, last = _is_constant(panel), panel.values[panel.indptr[1:] - 1, None]
+        columns = {}
+        for name, band in bands.items():
+            # A history without any variation gives the constant itself, to the bit, and intervals of no width.
+            columns[name] = np.where(flat[:, None], last, scaling.invert(band, np.arange(len(panel)))).ravel()
         for name, values in columns.items():
             if not np.isfinite(values).all():
                 s = int(np.flatnonzero(~np.isfinite(values))[0]) // h

@@ -1,0 +1,141 @@
+"""Tables in and out: what CSV may hold, and files that are whole or not there."""
+
+import gzip
+import io
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tsforecast.exceptions import DataError
+from tsforecast.forecasting import files
+
+
+def read(text, tmp_path, name="in.csv"):
+    path = tmp_path / name
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return files.read_table(str(path), id_col="unique_id", time_col="ds")
+
+
+def test_ids_stay_text_and_time_is_read(tmp_path):
+    df = read("unique_id,ds,y\n007,2024-01-31,1\nNA,2024-02-29,2.5\n", tmp_path)
+    assert df["unique_id"].tolist() == ["007", "NA"]
+    assert df["ds"].tolist() == [pd.Timestamp("2024-01-31"), pd.Timestamp("2024-02-29")]
+    assert df["y"].tolist() == [1.0, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["1", "2"], [1, 2]),
+        (["1949", "1950"], [1949, 1950]),
+        (["-3", "-2"], [-3, -2]),
+        (["20240131", "20240229"], [pd.Timestamp("2024-01-31"), pd.Timestamp("2024-02-29")]),
+        (["2024-01", "2024-02"], [pd.Timestamp("2024-01-01"), pd.Timestamp("2024-02-01")]),
+        (
+            ["2024-01-01 12:00", " 2024-01-01T13:00:30.5"],
+            [pd.Timestamp("2024-01-01 12:00"), pd.Timestamp("2024-01-01 13:00:30.5")],
+        ),
+        (
+            ["2024-01-01T12:00Z", "2024-01-01T13:00Z"],
+            [pd.Timestamp("2024-01-01 12:00Z"), pd.Timestamp("2024-01-01 13:00Z")],
+        ),
+        (
+            ["2024-01-01T12+02:00", "2024-01-01T13:00+02:00"],
+            [pd.Timestamp("2024-01-01 10:00Z"), pd.Timestamp("2024-01-01 11:00Z")],
+        ),
+    ],
+)
+def test_time_as_text(tmp_path, texts, expected):
+    df = read("ds,y\n" + "".join(f"{t},1\n" for t in texts), tmp_path)
+    assert df["ds"].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("ds,y\n2024-01-01,1\n03.02.2024,2\n", "line 3.*'03.02.2024'"),
+        ("ds,y\n01/02/2024,1\n", "line 2.*'01/02/2024'"),
+        ("ds,y\n2024-01-01,1\n,2\n", r"line 3.*''"),
+        ("ds,y\n2024-01-01,1\n7,2\n", "line 3.*'7'|line 2"),
+        ("ds,y\n2024-02-30,1\n", "does not exist"),
+        ("ds,y\n2024-03-31T01:00+01:00,1\n2024-03-31T03:00+02:00,1\n", "summer and winter"),
+        ("", r"cannot be read as csv"),
+        ("a,b\n1,2,3\n1,2,3,4,5\n", "cannot be read as csv"),
+        (b"\xff\xfe\x00ds,y\n", "cannot be read as csv"),
+    ],
+)
+def test_what_is_refused(tmp_path, text, words):
+    with pytest.raises(DataError, match=words):
+        read(text, tmp_path)
+
+
+def test_an_empty_id_is_missing(tmp_path):
+    assert read("unique_id,ds,y\n,1,1\na,2,1\n", tmp_path)["unique_id"].isna().tolist() == [True, False]
+
+
+def test_missing_and_misnamed_files(tmp_path):
+    with pytest.raises(DataError, match=r"nothing\.csv"):
+        files.read_table(str(tmp_path / "nothing.csv"), id_col="a", time_col="b")
+    with pytest.raises(DataError, match="--format"):
+        files.read_table(str(tmp_path / "table.xlsx"), id_col="a", time_col="b")
+    with pytest.raises(DataError, match="cannot be read as parquet"):
+        read("ds,y\n1,2\n", tmp_path, "in.parquet")
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.parquet", "out.csv.gz", "out.csv.xz", "out.csv.bz2"])
+def test_round_trip(tmp_path, name):
+    df = pd.DataFrame(
+        {"unique_id": ["a", "b"], "ds": pd.to_datetime(["2024-01-01", "2024-02-01"]), "y": [1 / 3, 1e-300]}
+    )
+    files.write_table(df, str(tmp_path / name))
+    back = files.read_table(str(tmp_path / name), id_col="unique_id", time_col="ds")
+    assert back["y"].tolist() == df["y"].tolist()
+    assert back["ds"].tolist() == df["ds"].tolist()
+    assert back["unique_id"].tolist() == ["a", "b"]
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_the_same_table_is_the_same_compressed_file(tmp_path):
+    df = pd.DataFrame({"y": [1.0]})
+    assert files.encode_table(df, "csv", ".gz") == files.encode_table(df, "csv", ".gz")
+    assert gzip.decompress(files.encode_table(df, "csv", ".gz")) == b"y\n1.0\n"
+
+
+def test_standard_input_and_output(monkeypatch, capfdbinary):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"ds,y\n1,2\n")))
+    df = files.read_table("-", id_col="unique_id", time_col="ds")
+    files.write_table(df, "-")
+    assert capfdbinary.readouterr().out == b"ds,y\n1,2\n"
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "out.csv"
+    path.write_text("old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        files.write_table(pd.DataFrame({"y": np.arange(3)}), str(path))
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["out.csv"]
+
+
+def test_what_cannot_be_written_is_told_before_the_work(tmp_path):
+    with pytest.raises(FileNotFoundError, match="folder"):
+        files.check_output(str(tmp_path / "no" / "out.csv"), None)
+    with pytest.raises(DataError, match="--format"):
+        files.check_output(str(tmp_path / "out"), None)
+    with pytest.raises(DataError, match="zip"):
+        files.encode_table(pd.DataFrame({"y": [1]}), "csv", ".zip")
+    files.check_output("-", None)
+    files.check_output(str(tmp_path / "out"), "csv")
+
+
+def test_parquet_without_pyarrow(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ImportError, match=r"tsforecast\[parquet\]"):
+        files.write_table(pd.DataFrame({"y": [1]}), str(tmp_path / "o.parquet"))
