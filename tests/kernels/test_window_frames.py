@@ -91,7 +91,7 @@ def test_evaluate_is_the_loss_of_predict(backend, rng, frame):
     scale = np.ones(len(windows))
     if spec.window_norm == "standard":
         x = windows.values[windows.x_starts[:, None] + 2 * np.arange(6)]
-        scale = x.std(axis=1)
+        scale = x.std(axis=1) + spec.scale_offset
     rows = np.abs(forecast - target).mean(axis=1) / scale
     loss = backend.evaluate(spec, step_rule("absolute_error"), params, windows, 1)
     assert loss == pytest.approx(np.average(rows, weights=windows.weights), rel=1e-12)
