@@ -1,0 +1,62 @@
+"""The README's programs run as they stand, and do what the text around them says."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tsforecast.cli import EPILOG
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+def run(block, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    names = {}
+    exec(compile(block, "README.md", "exec"), names)
+    return names
+
+
+def test_there_is_one_program_for_each_way_in():
+    assert len(BLOCKS) == 3
+    assert all(len(block.strip().splitlines()) <= 16 for block in BLOCKS)
+
+
+@pytest.mark.needs_jit
+def test_the_estimator_beats_yesterday(tmp_path, monkeypatch):
+    names = run(BLOCKS[0], tmp_path, monkeypatch)
+    assert names["error"] < 0.95 * names["error_of_yesterday"]
+
+
+@pytest.mark.needs_jit
+def test_the_grid_search_beats_the_day_before(tmp_path, monkeypatch):
+    names = run(BLOCKS[1], tmp_path, monkeypatch)
+    # Rows of the folds of TimeSeriesSplit(4), each forecast by the row 24 hours before it.
+    y, splits = names["frame"]["y"], names["search"].cv.split(names["frame"])
+    naive = [y.diff(24).abs().iloc[test].mean() for _, test in splits]
+    assert -names["search"].best_score_ < sum(naive) / len(naive)
+
+
+@pytest.mark.needs_jit
+def test_the_forecaster_beats_seasonal_naive(tmp_path, monkeypatch, capsys):
+    names = run(BLOCKS[2], tmp_path, monkeypatch)
+    table = names["metrics"].mase(names["past"], ["LSTMRegressor"], seasonality=12, train_df=names["frame"][:-36])
+    assert table["LSTMRegressor"].item() < 1.175, "seasonal naive on the same three years"
+    assert [c for c in names["forecast"] if "-" in c] == [
+        f"LSTMRegressor-{s}-{p}" for p in (80, 95) for s in ("lo", "hi")
+    ]
+
+
+def test_exit_codes_are_those_of_the_command():
+    documented = re.search(r"^Exit codes: (.*?)\. Errors derive", README, re.DOTALL | re.MULTILINE)[1]
+    codes = [entry.split()[0] for entry in documented.replace("\n", " ").split("; ")]
+    assert codes == re.findall(r"^  (\d+) ", EPILOG, re.MULTILINE)
+
+
+def test_files_that_the_text_names_exist():
+    root = Path(__file__).parent.parent
+    named = re.findall(r"(?:bash |`)((?:scripts|datasets|backends)/[\w./]*\w)", README)
+    assert named
+    for name in named:
+        assert (root / name).exists() or (root / "tsforecast" / name).exists(), name
