@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from tsforecast.exceptions import DataError
@@ -82,8 +83,15 @@ def _regular_step(index):
     if bool(((index[1:] - index[:-1]) == step).all()):
         return step
     if index.dtype.kind == "M":
-        import pandas as pd
-
-        freq = pd.infer_freq(index)  # months, quarters, business days
-        return None if freq is None else pd.tseries.frequencies.to_offset(freq)
+        return _calendar_step(index)
     return None
+
+
+def _calendar_step(index):
+    """Months, quarters, business days: the offset between rows, or None."""
+    import pandas as pd
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pandas 3.1 announces that the result will become an offset
+        freq = pd.infer_freq(index)
+    return None if freq is None else pd.tseries.frequencies.to_offset(freq)

@@ -107,11 +107,7 @@ def _take(windows: Windows, rows: slice) -> Windows:
 def as_targets(y) -> np.ndarray:
     """Return ``y`` as float32 or float64, in its own shape; whole numbers become float64."""
     y = np.asarray(y)
-    if y.dtype not in (np.float32, np.float64):
-        y = y.astype(np.float64)
-    if y.ndim > 2:
-        raise DataError(f"y has shape {y.shape}; expected (n,) or (n, k), k steps of a horizon side by side")
-    return y
+    return y if y.dtype in (np.float32, np.float64) else y.astype(np.float64)
 
 
 def _as_windows(model, X, shape, y, sample_weight) -> Windows:
