@@ -33,12 +33,13 @@ def test_a_network_of_zeros_forecasts_the_base(backend, window_norm, season_leng
     np.testing.assert_allclose(forecast, expected, rtol=1e-14)
 
 
-def test_outputs_are_in_standard_deviations_around_the_last_season(backend):
-    # With only the head's bias, output k is a constant: mean of the last season + bias * deviation of the window.
-    spec = NetworkSpec(8, 1, (3,), 2, n_quantiles=2, window_norm="standard")
+@pytest.mark.parametrize("scale_offset", [0.0, 2.5])
+def test_outputs_are_in_standard_deviations_around_the_mean(backend, scale_offset):
+    # With only the head's bias, output k is a constant: mean + bias * (deviation of the window + offset).
+    spec = NetworkSpec(8, 1, (3,), 2, n_quantiles=2, window_norm="standard", scale_offset=scale_offset)
     params = np.zeros(spec.n_params)
     spec.views(params)["head.b"][:] = [-1.0, 1.0, -2.0, 3.0]
-    mean, deviation = SERIES.mean(), np.sqrt(((SERIES - SERIES.mean()) ** 2).mean())
+    mean, deviation = SERIES.mean(), np.sqrt(((SERIES - SERIES.mean()) ** 2).mean()) + scale_offset
     expected = mean + deviation * np.array([-1.0, 1.0, -2.0, 3.0])
     np.testing.assert_allclose(predict(backend, spec, params, SERIES), expected, rtol=1e-14)
 

@@ -125,7 +125,15 @@ def test_best_weights_are_kept_when_epochs_run_out_too():
 def test_validation_loss_that_is_not_a_number_is_no_progress():
     history, state, _ = scripted_run([1.0] * 9, val_losses=[0.5, *[np.nan] * 8], n_iter_no_change=3)
     assert (history.stopped_by, history.n_iter) == ("validation", 5)
+    assert history.best_validation_score == -0.5
     assert (state.params == 1.0).all()
+
+
+@pytest.mark.parametrize("val_loss", [np.nan, np.inf])
+def test_without_any_finite_validation_loss_the_last_weights_stay(val_loss):
+    history, state, _ = scripted_run([1.0] * 9, val_losses=[val_loss] * 9, n_iter_no_change=20)
+    assert history.best_validation_score is None
+    assert (state.params == 9.0).all()
 
 
 @pytest.mark.parametrize("tol", [0.0, 0.1])

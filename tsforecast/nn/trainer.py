@@ -57,7 +57,7 @@ class History:
 
     ``n_iter`` epochs ended; ``loss_curve`` the training loss of each (before the updates of its batches, with the
     penalty); ``best_loss`` its minimum; ``validation_scores`` minus the validation loss of each epoch, higher is
-    better (None without validation windows) and ``best_validation_score`` its maximum;
+    better (None without validation windows) and ``best_validation_score`` its maximum (None if no score was finite);
     ``stopped_by`` one of "max_iter", "tol", "validation", "callback".
     """
 
@@ -149,6 +149,7 @@ def train(
         val_score = None if val is None else -backend.evaluate(spec, config.rule, state.params, val, config.n_jobs)
         _record(history, loss, val_score)
         if progress.is_best(-loss if val_score is None else val_score) and val is not None:
+            history.best_validation_score = val_score
             best_params[:] = state.params
         if on_epoch is not None and on_epoch(epoch, loss, val_score):
             history.stopped_by = "callback"
@@ -156,7 +157,7 @@ def train(
         if progress.exhausted:
             history.stopped_by = "tol" if val is None else "validation"
             break
-    if val is not None:
+    if history.best_validation_score is not None:
         state.params[:] = best_params
     return history
 
@@ -212,4 +213,3 @@ def _record(history: History, loss: float, val_score: float | None) -> None:
     history.best_loss = min(history.best_loss, loss)
     if val_score is not None and history.validation_scores is not None:
         history.validation_scores.append(val_score)
-        history.best_validation_score = max(history.validation_scores)
