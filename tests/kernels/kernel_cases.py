@@ -19,7 +19,6 @@ FRAMES = {
     "standard_season_skip": {"window_norm": "standard", "season_length": 3, "linear_skip": True},
     "standard_offset": {"window_norm": "standard", "scale_offset": 0.7, "season_length": 3},
     "season": {"season_length": 3},
-    "offset_season_skip": {"window_norm": "standard", "scale_offset": 0.8, "season_length": 3, "linear_skip": True},
 }
 
 
