@@ -103,21 +103,32 @@ class Frequency:
             bad[1:] = times[1:] - times[:-1] != step
             return np.flatnonzero(bad & inner)
         late = []
+        for s in self._off_grid(times, indptr, tz, inner):
+            own = times[indptr[s] : indptr[s + 1]]
+            wrong = np.flatnonzero(self.range(own[0], len(own), tz) != own)
+            late += [indptr[s] + wrong[0]] if len(wrong) else []
+        return np.array(late, dtype=np.int64)
+
+    def _off_grid(self, times, indptr, tz, inner) -> np.ndarray:
+        """Find the series that do not follow one common grid of stamps; they may still have a grid of their own.
+
+        One grid for all is much faster than one a series, unless it is far longer than the data.
+        """
+        everyone = np.arange(len(indptr) - 1)
+        first, last = times.min(), times.max()
+        step = np.diff(self.range(first, 3, tz))[-1]
+        if (last - first) / step > 10 * len(times) + 1000:
+            return everyone
         unit: Any = np.datetime_data(times.dtype)[0]
-        grid = self._date_range(times.min(), tz, end=times.max()).as_unit(unit).to_numpy()
+        grid = self._date_range(first, tz, end=last).as_unit(unit).to_numpy()
         if not len(grid):
-            return indptr[:1]
+            return everyone
         where = np.searchsorted(grid, times)
         hit = grid[np.minimum(where, len(grid) - 1)] == times
         follows = np.zeros(len(times), bool)
         follows[1:] = where[1:] - where[:-1] == 1
         suspects = np.flatnonzero(~hit | (inner & ~follows))
-        # A series on a grid of its own (another hour of the day) is compared with its own range.
-        for s in np.unique(np.searchsorted(indptr, suspects, side="right") - 1):
-            own = times[indptr[s] : indptr[s + 1]]
-            wrong = np.flatnonzero(self.range(own[0], len(own), tz) != own)
-            late += [indptr[s] + wrong[0]] if len(wrong) else []
-        return np.array(late, dtype=np.int64)
+        return np.unique(np.searchsorted(indptr, suspects, side="right") - 1)
 
     def _fixed_step(self, tz):
         """Return the step as a number or timedelta where every step is the same length, else None."""
