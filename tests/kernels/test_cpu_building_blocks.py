@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from tsforecast.backends.cpu.activations import sigmoid, tanh
-from tsforecast.backends.cpu.jit import JIT_DISABLED, kernel
+from tsforecast.backends.cpu.jit import JIT_DISABLED, entry
 from tsforecast.backends.cpu.lanes import LANES, fma, load, splat, store
 from tsforecast.backends.cpu.tile import multiply, panel_index
 
 DTYPES = [np.float32, np.float64]
 
 
-@kernel
+@entry
 def _lane_arithmetic(a, b, out):
     x, y = load(a, 1), load(b, 0)
     store(out, 0, x + y)
@@ -21,14 +21,14 @@ def _lane_arithmetic(a, b, out):
     store(out, 4 * LANES, fma(x, y, splat(a, 3)))
 
 
-@kernel
+@entry
 def _activate(x, tanh_out, sigmoid_out):
     for i in range(0, len(x), LANES):
         store(tanh_out, i, tanh(load(x, i)))
         store(sigmoid_out, i, sigmoid(load(x, i)))
 
 
-@kernel
+@entry
 def _multiply(M, V, K, a, a0, a_row, a_k, b, b0, c, c0, c_row, c_vec, add):
     multiply(M, V, K, a, a0, a_row, a_k, b, b0, c, c0, c_row, c_vec, add)
 
@@ -51,7 +51,7 @@ def test_fma_rounds_once():
     a, b = np.full(LANES + 1, 1 + e, np.float32), np.full(LANES, 1 + e, np.float32)
     out = np.empty(LANES, np.float32)
 
-    @kernel
+    @entry
     def difference(a, b, out):
         x = load(a, 0)
         store(out, 0, fma(x, load(b, 0), splat(a, -1.00048828125)))

@@ -92,16 +92,22 @@ class Backend(Protocol):
     ) -> float:
         """Visit every row once; update ``state`` in place; return the weighted mean loss (before each update).
 
+        A batch whose weights are all zero takes no step.
+
         Raises ``DivergedError`` on a non-finite loss, ``KeyboardInterrupt`` within a second of Ctrl-C.
         """
 
     def evaluate(self, spec: NetworkSpec, rule: StepRule, params: np.ndarray, windows: Windows, n_jobs: int) -> float:
         """Weighted mean loss (no penalty), without learning."""
 
-    def predict(self, spec, params: np.ndarray, values: np.ndarray, x_starts: np.ndarray, n_jobs: int) -> np.ndarray:
+    def predict(
+        self, spec: NetworkSpec, params: np.ndarray, values: np.ndarray, x_starts: np.ndarray, n_jobs: int
+    ) -> np.ndarray:
         """Outputs ``[N, K*Q]`` in the units of feature 0 (de-normalised, season added back)."""
 
-    def gradient(self, spec, params: np.ndarray, x: np.ndarray, cotangent: np.ndarray):
+    def gradient(
+        self, spec: NetworkSpec, params: np.ndarray, x: np.ndarray, cotangent: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """``x [N,T,F]``, ``cotangent [N,K*Q]`` -> outputs ``[N,K*Q]``, ``dparams [P]``, ``dx [N,T,F]``
         of ``sum(outputs * cotangent)``; only for ``window_norm="none"`` and ``season_length=0``.
         """

@@ -81,6 +81,7 @@ class KernelCache(_Cache):
 
     def __init__(self, function, folder: Path):
         self._function = f"{function.__module__}.{function.__qualname__}"
+        self._bytecode = function.__code__.co_code
         self._folder = folder
         self._enabled = True
 
@@ -107,7 +108,7 @@ class KernelCache(_Cache):
 
     def _path(self, sig, codegen) -> Path:
         settings = [getattr(config, name, None) for name in _SETTINGS]
-        key = repr((self._function, [str(a) for a in sig], codegen.magic_tuple(), settings))
+        key = repr((self._function, self._bytecode, [str(a) for a in sig], codegen.magic_tuple(), settings))
         return self._folder / f"{self._short_name()}-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 
     def load_overload(self, sig, target_context):

@@ -14,12 +14,13 @@ from numba.extending import intrinsic
 from tsforecast.backends.cpu.cache import attach
 
 JIT_DISABLED = bool(config.DISABLE_JIT)
-_OPTIONS = {"nogil": True, "error_model": "numpy"}
+# The last two skip work that kernels never need: a C callback, and passes that look for array expressions.
+_OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, "no_rewrites": True}
 
 
 def kernel(function):
-    """Compile a function that other kernels call."""
-    return njit(**_OPTIONS)(function)
+    """Compile a function that only other kernels call."""
+    return njit(**_OPTIONS, no_cpython_wrapper=True)(function)
 
 
 def inlined(function):
