@@ -31,9 +31,10 @@ def model_of(steps, horizon):
     change=st.floats(-1e6, 1e6).filter(lambda v: abs(v) > 1e-3),
 )
 def test_what_was_fitted_before_a_cut_is_blind_to_what_follows(cut, steps, horizon, change):
-    frame = pd.DataFrame(np.random.default_rng(7).normal(size=(N, 2)), columns=["y", "x"])
-    later = frame.copy()
-    later.iloc[cut:] += change
+    values = np.random.default_rng(7).normal(size=(N, 2))
+    changed = values.copy()
+    changed[cut:] += change
+    frame, later = (pd.DataFrame(v, columns=["y", "x"]) for v in (values, changed))
     fits = [model_of(steps, horizon).fit(f[:cut], f["y"][:cut]) for f in (frame, later)]
     networks = [fit[-1].estimator_ for fit in fits]
     assert_array_equal(fits[0][0].mean_, fits[1][0].mean_)
