@@ -2,7 +2,8 @@
 
     python scripts/bench_start.py [--repeats 3] [--json FILE]
 
-Every figure is that of a fresh process. The fit is ``LSTMRegressor().fit(X, y)`` on 200 windows of 24 steps, then ``predict``.
+Every figure is that of a fresh process. The fit is ``LSTMRegressor().fit(X, y)`` on 200 windows of 24 steps; then
+``predict``.
 """
 
 import argparse

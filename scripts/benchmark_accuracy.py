@@ -1,11 +1,11 @@
-"""Forecast public competition sets from file to file with the default Forecaster and score them on their official splits.
+"""Forecast competition sets from file to file with the default Forecaster; score them on their official splits.
 
     python scripts/benchmark_accuracy.py DATA [--sets hospital m3_monthly ...] [--seed 0] [--n-jobs 2] [--json FILE]
 
-DATA is a folder with one folder a set (``data.csv.gz`` with columns unique_id, ds, y, split; ``meta.json`` with pandas_freq and
-horizon) and the scorer ``score.py`` (``score(set, frame)`` gives a table of MASE and sMAPE by model). Each set is written to a CSV
-file without its test part, forecast by ``tsforecast forecast`` in a process of its own, read back and scored. The time is that of the
-whole process: start, reading, training, calibrating the intervals, writing.
+DATA is a folder with one folder a set (``data.csv.gz`` with columns unique_id, ds, y, split; ``meta.json`` with
+pandas_freq and horizon) and the scorer ``score.py`` (``score(set, frame)`` gives a table of MASE and sMAPE by model).
+Each set is written to a CSV file without its test part, forecast by ``tsforecast forecast`` in a process of its own,
+read back and scored. The time is that of the whole process: start, reading, training, writing.
 """
 
 import argparse
@@ -65,7 +65,9 @@ def main() -> int:
             row = {"set": name, "MASE": round(float(table["MASE"]), 4), "bar": bar, "seasonal_naive": naive}
             row |= {"sMAPE": round(float(table["sMAPE"]), 3), "seconds": round(seconds, 1), "seed": options.seed}
             rows.append(row)
-            print(f"{name:<18}{row['MASE']:>8.3f}{bar:>8.2f}{naive:>16.3f}{row['sMAPE']:>8.2f}{seconds:>9.1f}", flush=True)
+            print(
+                f"{name:<18}{row['MASE']:>8.3f}{bar:>8.2f}{naive:>16.3f}{row['sMAPE']:>8.2f}{seconds:>9.1f}", flush=True
+            )
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
     return int(any(row["MASE"] > row["bar"] for row in rows))

@@ -17,7 +17,7 @@ import numpy as np
 
 from tsforecast.data.panel import Panel
 from tsforecast.exceptions import DataError
-from tsforecast.forecasting import defaults
+from tsforecast.forecasting import defaults, elementary
 
 # exp() beyond this leaves float64; a forecast there is clipped, so that it stays a finite number.
 MAX_LOG = 700.0
@@ -37,7 +37,7 @@ class SeriesScaling:
     @classmethod
     def fit(cls, panel: Panel, season_length: int, log: bool) -> SeriesScaling:
         """Learn from all rows of ``panel``; ``log`` needs positive values."""
-        values = np.log(panel.values) if log else panel.values
+        values = elementary.log(panel.values) if log else panel.values
         starts, lengths = panel.indptr[:-1], panel.lengths
         location = np.add.reduceat(values, starts) / lengths
         centred = values - np.repeat(location, lengths)
@@ -50,14 +50,14 @@ class SeriesScaling:
 
     def apply(self, panel: Panel) -> np.ndarray:
         """Values of ``panel`` (of the same series) in the units of the model [R]."""
-        values = np.log(panel.values) if self.log else panel.values
+        values = elementary.log(panel.values) if self.log else panel.values
         return (values - np.repeat(self.location, panel.lengths)) / np.repeat(self.scale, panel.lengths)
 
     def invert(self, z: np.ndarray, series: np.ndarray) -> np.ndarray:
         """Model units ``[N, ...]`` of the series ``[N]`` back to the units of the data."""
         shape = (-1,) + (1,) * (z.ndim - 1)
         u = z * self.scale[series].reshape(shape) + self.location[series].reshape(shape)
-        return np.exp(np.clip(u, -MAX_LOG, MAX_LOG)) if self.log else u
+        return elementary.exp(np.clip(u, -MAX_LOG, MAX_LOG)) if self.log else u
 
     def take(self, series: np.ndarray) -> SeriesScaling:
         """Keep these series, in this order."""
