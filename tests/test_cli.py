@@ -63,9 +63,14 @@ class TestForecast:
         assert (code, stdout) == (0, "")
         assert f"wrote {out}" in stderr
         model = tsforecast.Forecaster(horizon=4, n_timesteps=12, max_iter=1, random_state=3)
-        expected = model.fit(pd.read_csv(table, parse_dates=["ds"])).predict(level=[80, 95])
+        expected = model.fit(pd.read_csv(table, parse_dates=["ds"], float_precision="round_trip")).predict(
+            level=[80, 95]
+        )
         pd.testing.assert_frame_equal(
-            pd.read_csv(out, parse_dates=["ds"]), expected, check_exact=True, check_dtype=False
+            pd.read_csv(out, parse_dates=["ds"], float_precision="round_trip"),
+            expected,
+            check_exact=True,
+            check_dtype=False,
         )
 
     def test_through_pipes(self, capfdbinary, table, monkeypatch):

@@ -89,7 +89,10 @@ def _read_csv(source: Any, as_text: list[str]) -> pd.DataFrame:
         source.seek(0)
     missing: Any = {name: MISSING for name in names if name not in as_text}
     types: Any = dict.fromkeys(as_text, object)
-    return pd.read_csv(source, dtype=types, na_values=missing, keep_default_na=False, low_memory=False)
+    # Without round_trip some pandas versions read the last digit of a float wrongly.
+    return pd.read_csv(
+        source, dtype=types, na_values=missing, keep_default_na=False, low_memory=False, float_precision="round_trip"
+    )
 
 
 def _parse_times(column: pd.Series, name: str, shown: str) -> pd.Series:
