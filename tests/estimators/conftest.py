@@ -24,12 +24,3 @@ def wave():
     series = np.sin(0.5 * t) + 0.1 * np.random.default_rng(5).normal(size=78)
     X, y = sliding_windows(series, 8)
     return X.copy(), y.copy()
-
-
-def weights_of(model):
-    return model._params
-
-
-def same_bits(a, b):
-    """Two fitted models hold the same weights, to the last bit."""
-    return weights_of(a).tobytes() == weights_of(b).tobytes()

@@ -5,10 +5,10 @@ import pickle
 
 import numpy as np
 import pytest
+from estimator_cases import same_bits
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import NotFittedError
 
-from tests.estimators.conftest import same_bits
 from tsforecast import DivergedError, NotEnoughHistoryError, load_model, sliding_windows
 from tsforecast.backends.base import Windows
 from tsforecast.backends.reference.backend import ReferenceBackend

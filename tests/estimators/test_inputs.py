@@ -5,12 +5,12 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from estimator_cases import same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import InvalidParameterError
 
-from tests.estimators.conftest import same_bits
 from tsforecast import DataError, LSTMRegressor
 
 LAGS = [1, 2, 3, 4, 5]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from estimator_cases import same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
@@ -10,7 +11,6 @@ from sklearn.model_selection import TimeSeriesSplit
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tests.estimators.conftest import same_bits
 from tsforecast import LSTMRegressor, WindowRegressor, sliding_windows
 
 N = 60
