@@ -130,7 +130,7 @@ def load_model(path: str | os.PathLike[str]) -> Any:
         return cls._from_model_state(arrays, meta)
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from error
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path}: the parts of the {class_name} do not fit together: {error}") from error
 
 

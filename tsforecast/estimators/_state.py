@@ -56,6 +56,8 @@ def restore(cls, arrays: dict[str, np.ndarray], meta: dict[str, Any]):
     if meta["y_dtype"] not in ("float32", "float64") or arrays["params"].dtype.name not in ("float32", "float64"):
         raise ModelFileError("weights and predictions must be float32 or float64")
     quantiles = meta["quantiles"]
+    if quantiles is not None and not all(type(q) is float and 0 < q < 1 for q in quantiles):
+        raise ModelFileError("the quantiles must lie between 0 and 1")
     if network["n_quantiles"] != (1 if quantiles is None else len(quantiles)):
         raise ModelFileError("the quantiles do not fit the network")
 

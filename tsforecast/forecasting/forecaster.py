@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from tsforecast._compat import Interval, StrOptions
 from tsforecast.data.panel import Panel
-from tsforecast.exceptions import DataError
+from tsforecast.exceptions import DataError, ModelFileError
 from tsforecast.forecasting import defaults, models
 from tsforecast.forecasting.conformal import calibration_scores
 from tsforecast.forecasting.scaling import choose_log, refuse_beyond
@@ -338,6 +338,8 @@ class Forecaster(BaseEstimator):
         estimator = clone(state.model) if meta["own_estimator"] else None
         forecaster = cls(estimator, **meta["params"])
         forecaster._validate_params()
+        if forecaster.horizon != state.spec.n_outputs:
+            raise ModelFileError(f"horizon={forecaster.horizon} does not fit a network of {state.spec.n_outputs} outputs")
         freq = state.panel.freq
         forecaster.set_params(freq=int(freq.text) if freq.is_integer else freq.text)
         forecaster._publish(state, int(meta["n_windows"]))

@@ -20,6 +20,9 @@ from tsforecast.forecasting.training import forecast
 from tsforecast.forecasting.windows import last_windows, refuse_short
 from tsforecast.spec import NetworkSpec
 
+# What a network and the Forecaster around it both say of the windows.
+_SHARED = ("n_timesteps", "n_features", "n_outputs", "season_length", "window_norm", "linear_skip", "scale_offset")
+
 
 @dataclass(frozen=True)
 class FittedState:
@@ -120,6 +123,9 @@ class FittedState:
         )
         inner = {name[6:]: array for name, array in arrays.items() if name.startswith("model.")}
         model = _network_class(meta["model_class"])._from_model_state(inner, meta["model"])
+        network = NetworkSpec(**model._network)
+        if any(getattr(network, name) != getattr(spec, name) for name in _SHARED):
+            raise ModelFileError("the network and the windows it is given are not described alike")
         time_dtype = np.dtype(meta["time_dtype"])
         if time_dtype.kind not in "iM" or time_dtype.itemsize != 8 or meta["library"] not in ("pandas", "polars"):
             raise ModelFileError("the time column or its library is not one that this version writes")
@@ -151,11 +157,19 @@ class FittedState:
             and panel.values.shape == panel.times.shape == (n * spec.n_timesteps,)
             and panel.values.dtype == np.float64
             and all(a.shape == (n,) and a.dtype == np.float64 for a in learned)
+            and (scaling.scale > 0).all()
+            and (scaling.error_scale > 0).all()
+            and ((panel.values > 0).all() or not scaling.log)
             and (self.scores is None or (self.scores.ndim == 2 and len(self.scores) > 0 and self.scores.shape[1] == k))
             and (self.model.n_features_in_, self.model.n_outputs_) == (spec.n_timesteps, k)
         )
         if not fits:
             raise ModelFileError("series, scales, scores and network do not fit together")
+        names = (self.alias, panel.columns.id, panel.columns.time, panel.columns.target, panel.freq.text)
+        if any(type(name) is not str for name in names):
+            raise ModelFileError("the names of the columns and the frequency must be text")
+        # Whether frequency, time zone and names make sense shows when an answer is written.
+        panel.build_frame(panel.ids, panel.future_times(1).ravel(), {self.alias: np.zeros(n)})
 
 
 def make_spec(n_timesteps: int, horizon: int, season_length: int, window_norm: str, linear_skip: bool) -> NetworkSpec:
