@@ -19,6 +19,7 @@ import pytest
 import tsforecast
 from tsforecast import cli
 from tsforecast.forecasting import defaults
+from tsforecast.forecasting.files import EXACT
 
 QUICK = ["--max-iter", "1", "--n-timesteps", "12"]
 
@@ -63,11 +64,9 @@ class TestForecast:
         assert (code, stdout) == (0, "")
         assert f"wrote {out}" in stderr
         model = tsforecast.Forecaster(horizon=4, n_timesteps=12, max_iter=1, random_state=3)
-        expected = model.fit(pd.read_csv(table, parse_dates=["ds"], float_precision="round_trip")).predict(
-            level=[80, 95]
-        )
+        expected = model.fit(pd.read_csv(table, parse_dates=["ds"], **EXACT)).predict(level=[80, 95])
         pd.testing.assert_frame_equal(
-            pd.read_csv(out, parse_dates=["ds"], float_precision="round_trip"),
+            pd.read_csv(out, parse_dates=["ds"], **EXACT),
             expected,
             check_exact=True,
             check_dtype=False,

@@ -16,6 +16,8 @@ FORMATS = ("csv", "parquet")
 _SUFFIXES = {".csv": "csv", ".txt": "csv", ".parquet": "parquet", ".pq": "parquet"}
 # What stands for a missing number in a CSV, as pandas has it.
 MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None", "<NA>", "#N/A", "#NA"]
+# Before 3.1 pandas read the last digit of some numbers wrongly unless asked not to; since then asking is deprecated.
+EXACT: Any = {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 
 
@@ -89,10 +91,7 @@ def _read_csv(source: Any, as_text: list[str]) -> pd.DataFrame:
         source.seek(0)
     missing: Any = {name: MISSING for name in names if name not in as_text}
     types: Any = dict.fromkeys(as_text, object)
-    # Without round_trip some pandas versions read the last digit of a float wrongly.
-    return pd.read_csv(
-        source, dtype=types, na_values=missing, keep_default_na=False, low_memory=False, float_precision="round_trip"
-    )
+    return pd.read_csv(source, dtype=types, na_values=missing, keep_default_na=False, low_memory=False, **EXACT)
 
 
 def _parse_times(column: pd.Series, name: str, shown: str) -> pd.Series:
