@@ -339,7 +339,7 @@ class Forecaster(BaseEstimator):
         forecaster = cls(estimator, **meta["params"])
         forecaster._validate_params()
         if forecaster.horizon != state.spec.n_outputs:
-            raise ModelFileError(f"horizon={forecaster.horizon} does not fit a network of {state.spec.n_outputs} outputs")
+            raise ModelFileError(f"horizon={forecaster.horizon}, but the network has {state.spec.n_outputs} outputs")
         freq = state.panel.freq
         forecaster.set_params(freq=int(freq.text) if freq.is_integer else freq.text)
         forecaster._publish(state, int(meta["n_windows"]))
