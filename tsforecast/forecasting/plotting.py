@@ -68,7 +68,7 @@ def plot_forecast(history: Any, predictions: Any, path, *, columns=("unique_id",
         *range(len(handles) - 2, len(handles)),
         *range(len(handles) - 3, -1, -1),
     ]  # lines first, shades from narrow on
-    axes[0].legend([handles[i] for i in order], [labels[i] for i in order], frameon=False, loc="upper left", fontsize=9)
+    axes[0].legend([handles[i] for i in order], [labels[i] for i in order], frameon=False, loc="best", fontsize=9)
     with replacing(path) as file:
         figure.savefig(file, format=kind, dpi=150)
 
