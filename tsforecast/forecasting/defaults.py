@@ -1,6 +1,6 @@
 """The choices that decide accuracy, in one place: window length, transformation, and the default network.
 
-They were found on public competition sets (M3, tourism, hospital); ``scripts`` hold the table.
+They were found on public competition sets (M3, tourism, hospital); ``scripts/benchmark_accuracy.py`` scores them.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ EPOCHS = (10, 200)  # fewest, most passes
 BATCH_SIZES = (32, 256)
 MAX_WINDOWS = 250_000  # more are thinned out evenly
 
-# Half of the range of a spread is taken from the data, the other half is safety: a series that repeats itself exactly
-# would otherwise outweigh all others.
-MIN_ERROR_SCALE = 0.05  # of the series' standard deviation
+# The unit of error of a series is at least this share of its standard deviation: one that repeats itself exactly has a
+# seasonal naive error of 0 and would outweigh all others.
+MIN_ERROR_SCALE = 0.05
 
 
 def window_lengths(season_length: int, horizon: int) -> tuple[int, int]:

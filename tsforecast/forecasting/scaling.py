@@ -59,10 +59,6 @@ class SeriesScaling:
         u = z * self.scale[series].reshape(shape) + self.location[series].reshape(shape)
         return elementary.exp(np.clip(u, -MAX_LOG, MAX_LOG)) if self.log else u
 
-    def take(self, series: np.ndarray) -> SeriesScaling:
-        """Keep these series, in this order."""
-        return SeriesScaling(self.log, self.location[series], self.scale[series], self.error_scale[series])
-
 
 def _naive_error(values, panel, season_length):
     """Mean absolute seasonal difference of each series [S]; the plain difference where it is too short for that."""
