@@ -12,6 +12,7 @@ from sklearn.exceptions import NotFittedError
 from tsforecast import DivergedError, NotEnoughHistoryError, load_model, sliding_windows
 from tsforecast.backends.base import Windows
 from tsforecast.backends.reference.backend import ReferenceBackend
+from tsforecast.estimators._config import n_threads
 
 EPS32 = np.finfo(np.float32).eps
 
@@ -287,6 +288,7 @@ def test_an_interrupted_fit_can_go_on(small, wave, monkeypatch):
     def interrupted(*args, **kwargs):
         calls.append(1)
         if len(calls) == 3:
+            args[3].params[:] += 1  # in the middle of an epoch
             raise KeyboardInterrupt
         return original(*args, **kwargs)
 
@@ -306,6 +308,11 @@ def test_the_random_state_is_drawn_in_fit(small, wave):
     assert state.randint(1000) == untouched.randint(1000)  # fit has drawn one number, __init__ none
     assert same_bits(small(random_state=np.random.RandomState(3)).fit(X, y), model)
     assert not same_bits(small(random_state=4).fit(X, y), small(random_state=5).fit(X, y))
+
+
+def test_negative_n_jobs_count_from_all_processors(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert [n_threads(n) for n in (None, 1, 3, -1, -2, -20)] == [1, 1, 3, 8, 7, 1]
 
 
 @pytest.mark.needs_jit

@@ -140,6 +140,8 @@ def train(
     ------
     DivergedError
         A loss or a weight is not finite; ``state`` is that of the last epoch before.
+    KeyboardInterrupt
+        On Ctrl-C; ``state`` is that of the last epoch before.
     """
     history = History(validation_scores=None if val is None else [])
     progress = _Progress(config.tol, config.n_iter_no_change)
@@ -197,8 +199,10 @@ def _finite_epoch(
         loss = backend.train_epoch(spec, config.rule, state, windows, order, config.batch_size, rates, config.n_jobs)
         if not (np.isfinite(loss) and np.isfinite(state.params).all()):
             raise DivergedError(f"the training loss is {loss} and a weight is not finite")
-    except DivergedError as error:
+    except (DivergedError, KeyboardInterrupt) as error:
         state.params[:], state.m[:], state.v[:], state.step = params, m, v, step
+        if isinstance(error, KeyboardInterrupt):
+            raise
         raise DivergedError(
             f"training diverged in epoch {epoch + 1} ({error}); the weights of the epoch before are kept. Lower "
             "learning_rate_init, set max_grad_norm, or look for extreme values in the data."
