@@ -12,10 +12,10 @@ if [ $# -gt 0 ]; then
 fi
 
 echo "== 1 of 3: compiled kernels"
-"${pytest[@]}" -q
+"${pytest[@]}" -q -rfE
 
 echo "== 2 of 3: kernels as plain Python, with coverage"
-NUMBA_DISABLE_JIT=1 "${pytest[@]}" -q --cov --cov-fail-under=90 --cov-report=term
+NUMBA_DISABLE_JIT=1 "${pytest[@]}" -q -rfE --cov --cov-fail-under=90 --cov-report=term
 
 echo "== 3 of 3: compiled kernels with bounds checks"
-NUMBA_BOUNDSCHECK=1 "${pytest[@]}" -q tests/kernels
+NUMBA_BOUNDSCHECK=1 "${pytest[@]}" -q -rfE tests/kernels
