@@ -38,6 +38,7 @@ class ParamBlock:
 
     @property
     def size(self) -> int:
+        """Number of parameters in the block."""
         return math.prod(self.shape)
 
 
@@ -57,13 +58,14 @@ class NetworkSpec:
         Q; above 1 the head has ``K * Q`` units, the Q quantiles of one step side by side.
     window_norm : {"none", "center", "standard"}
         Per-window normalisation of every feature. ``center`` subtracts the mean of the last ``season_length`` steps
-        (of the whole window if that is 0); ``standard`` divides by the window's standard deviation plus ``scale_offset``.
-        The outputs are in the units of feature 0 and are de-normalised with its mean and scale.
+        (of the whole window if that is 0); ``standard`` divides by the window's standard deviation plus
+        ``scale_offset``. The outputs are in the units of feature 0 and are de-normalised with its mean and scale.
     season_length : int
         Above 0: output k is learned as a difference from feature 0 one season before it
         (step ``T - m + k % m`` of the window); 0: from zero.
     scale_offset : float
-        At least 0, in the units of the data: keeps windows of small variation from being blown up to the size of others.
+        At least 0, in the units of the data: keeps windows of small variation from being blown up to the size of
+        others.
     linear_skip : bool
         Add a linear map (``K*Q`` by ``T*F``) from the normalised window to the outputs.
     cell : str
@@ -83,12 +85,15 @@ class NetworkSpec:
 
     @property
     def head_size(self) -> int:
+        """Number of units of the head, ``K * Q``."""
         return self.n_outputs * self.n_quantiles
 
     @cached_property
     def blocks(self) -> tuple[ParamBlock, ...]:
-        """Blocks of the flat vector, in order: per layer ``w_x [F,G*H]``, ``w_h [H,G*H]``, ``b [G*H]``;
-        then ``head.w [H,K*Q]``, ``head.b [K*Q]`` and, with a linear skip, ``skip.w [T*F,K*Q]``.
+        """Blocks of the flat vector, in order.
+
+        Per layer ``w_x [F,G*H]``, ``w_h [H,G*H]``, ``b [G*H]``; then ``head.w [H,K*Q]``, ``head.b [K*Q]`` and,
+        with a linear skip, ``skip.w [T*F,K*Q]``.
         """
         shapes: list[tuple[str, tuple[int, ...]]] = []
         width, gates = self.n_features, CELLS[self.cell].n_gates
@@ -110,6 +115,7 @@ class NetworkSpec:
 
     @property
     def n_params(self) -> int:
+        """Length P of the flat vector."""
         last = self.blocks[-1]
         return last.offset + last.size
 

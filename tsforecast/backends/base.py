@@ -2,9 +2,9 @@
 
 Letters: N windows, T steps, F features, K outputs, Q quantiles, P parameters.
 
-Windows are never built: window ``i`` at step ``t``, feature ``f`` is ``values[x_starts[i] + t*F + f]``, and its target ``k``
-is ``targets[y_starts[i] + k*y_stride]``. A 2-D ``X [N, T*F]`` is ``values = X.ravel(), x_starts = arange(N)*T*F``;
-a single series is ``values = series`` with one start a window.
+Windows are never built: window ``i`` at step ``t``, feature ``f`` is ``values[x_starts[i] + t*F + f]``, and its target
+``k`` is ``targets[y_starts[i] + k*y_stride]``. A 2-D ``X [N, T*F]`` is ``values = X.ravel()`` with
+``x_starts = arange(N)*T*F``; a single series is ``values = series`` with one start a window.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class StepRule:
 
     The loss of a batch is ``sum_i w_i * mean_kq l(out, y) / sum_i w_i`` with l one of: ``d**2``; ``|d|``;
     Huber with ``delta``; pinball at ``quantiles``; plus ``alpha / (2 * sum_i w_i) * |W|^2`` over all weights but the
-    biases (not for adamw, where ``alpha`` is decoupled decay: ``w -= lr * alpha * w``). The targets and outputs that enter l
-    are the normalised ones (``NetworkSpec.window_norm``).
+    biases (not for adamw, where ``alpha`` is decoupled decay: ``w -= lr * alpha * w``). The targets and outputs that
+    enter l are the normalised ones (``NetworkSpec.window_norm``).
     ``max_grad_norm`` (None: off) bounds the global norm of the gradient.
     """
 
@@ -108,8 +108,9 @@ class Backend(Protocol):
     def gradient(
         self, spec: NetworkSpec, params: np.ndarray, x: np.ndarray, cotangent: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """``x [N,T,F]``, ``cotangent [N,K*Q]`` -> outputs ``[N,K*Q]``, ``dparams [P]``, ``dx [N,T,F]``
-        of ``sum(outputs * cotangent)``; only for ``window_norm="none"`` and ``season_length=0``.
+        """Differentiate ``sum(outputs * cotangent)``; only for ``window_norm="none"`` and ``season_length=0``.
+
+        ``x [N,T,F]``, ``cotangent [N,K*Q]`` -> outputs ``[N,K*Q]``, ``dparams [P]``, ``dx [N,T,F]``.
         """
 
 
