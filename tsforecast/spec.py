@@ -58,14 +58,11 @@ class NetworkSpec:
         Q; above 1 the head has ``K * Q`` units, the Q quantiles of one step side by side.
     window_norm : {"none", "center", "standard"}
         Per-window normalisation of every feature. ``center`` subtracts the mean of the last ``season_length`` steps
-        (of the whole window if that is 0); ``standard`` divides by the window's standard deviation plus
-        ``scale_offset``. The outputs are in the units of feature 0 and are de-normalised with its mean and scale.
+        (of the whole window if that is 0); ``standard`` divides by the window's standard deviation as well. The
+        outputs are in the units of feature 0 and are de-normalised with its mean and scale.
     season_length : int
         Above 0: output k is learned as a difference from feature 0 one season before it
         (step ``T - m + k % m`` of the window); 0: from zero.
-    scale_offset : float
-        At least 0, in the units of the data: keeps windows of small variation from being blown up to the size of
-        others.
     linear_skip : bool
         Add a linear map (``K*Q`` by ``T*F``) from the normalised window to the outputs.
     cell : str
@@ -79,7 +76,6 @@ class NetworkSpec:
     n_quantiles: int = 1
     window_norm: str = "none"
     season_length: int = 0
-    scale_offset: float = 0.0
     linear_skip: bool = False
     cell: str = "lstm"
 

@@ -9,25 +9,36 @@ from tsforecast.forecasting import defaults
 
 @pytest.mark.parametrize("n_windows", [1, 20, 97, 500, 3000, 20_000, 100_000, 250_000])
 def test_training_length(n_windows):
-    """About the wanted number of steps, unless that would take too few or too many passes."""
+    """Enough steps unless that would take too many passes, and not too many unless that would be less than one."""
     batch, passes = defaults.training_length(n_windows)
-    steps = passes * math.ceil(n_windows / batch)
+    one_pass = math.ceil(n_windows / batch)
     assert defaults.BATCH_SIZES[0] <= batch <= defaults.BATCH_SIZES[1]
-    if defaults.EPOCHS[0] < passes < defaults.EPOCHS[1]:
-        assert defaults.TARGET_STEPS <= steps < defaults.TARGET_STEPS + math.ceil(n_windows / batch)
-    else:
-        assert passes in defaults.EPOCHS
+    assert passes * one_pass >= defaults.STEPS[0] or passes == defaults.EPOCHS[1]
+    assert passes * one_pass <= defaults.STEPS[1] + one_pass / 2
+    assert passes >= defaults.EPOCHS[0] or (passes + 1) * one_pass > defaults.STEPS[1]
 
 
 def test_the_default_network():
     network = defaults.default_estimator(97)
-    assert (network.hidden_layer_sizes, network.loss, network.learning_rate) == ((32,), "absolute_error", "cosine")
+    assert (network.hidden_layer_sizes, network.loss, network.learning_rate) == ((24,), "absolute_error", "cosine")
     assert (network.batch_size, network.max_iter) == defaults.training_length(97)
     assert defaults.default_estimator(97, 7).max_iter == 7
 
 
 @pytest.mark.parametrize(
-    ("season", "horizon", "lengths"), [(12, 18, (24, 36)), (52, 8, (104, 104)), (1, 6, (4, 12)), (1, 1, (4, 6))]
+    ("season", "horizon", "median_length", "lengths"),
+    [
+        (12, 18, 200, (24, 36)),
+        (12, 18, 180, (24, 36)),
+        (12, 18, 179, (24, 24)),
+        (52, 8, 5000, (104, 104)),
+        (1, 6, 50, (4, 12)),
+        (1, 1, 50, (4, 6)),
+    ],
 )
-def test_window_lengths(season, horizon, lengths):
-    assert defaults.window_lengths(season, horizon) == lengths
+def test_window_lengths(season, horizon, median_length, lengths):
+    assert defaults.window_lengths(season, horizon, median_length) == lengths
+
+
+def test_logarithms_keep_their_scale():
+    assert (defaults.window_norm(True), defaults.window_norm(False)) == ("center", "standard")

@@ -57,11 +57,13 @@ def test_forecasts_of_logarithms_stay_finite():
 def test_the_logarithm_is_taken_where_all_are_positive():
     positive, mixed = seasonal_frame(2), seasonal_frame(2)
     mixed.loc[70, "y"] = 0.0
-    assert choose_log(Panel.from_frame(positive), "auto")
-    assert not choose_log(Panel.from_frame(positive), "none")
-    assert not choose_log(Panel.from_frame(mixed), "auto")
+    assert choose_log(Panel.from_frame(positive), "auto", 12)
+    assert not choose_log(Panel.from_frame(positive), "none", 12)
+    assert not choose_log(Panel.from_frame(positive), "auto", 24)  # days and hours do better without
+    assert choose_log(Panel.from_frame(positive), "log", 24)
+    assert not choose_log(Panel.from_frame(mixed), "auto", 12)
     with pytest.raises(DataError, match=r"series 's1', 2015-11-01: the value 0 is not positive.*transform='none'"):
-        choose_log(Panel.from_frame(mixed), "log")
+        choose_log(Panel.from_frame(mixed), "log", 12)
 
 
 @pytest.mark.parametrize(("dtype", "value"), [("float32", 1e308), ("float32", -4e38), ("float64", 1e308)])
@@ -70,3 +72,26 @@ def test_numbers_beyond_the_type_are_named(dtype, value):
     df.loc[61, "y"] = value
     with pytest.raises(DataError, match=rf"series 's1', 2015-02-01: .*{dtype}.*divide"):
         refuse_beyond(Panel.from_frame(df), dtype)
+
+
+def test_importance_counts_errors_in_the_units_of_the_data():
+    """A small error of the logarithm around a level c is c times as large in the data."""
+    panel = Panel.from_frame(seasonal_frame(2, seed=5))
+    m, step = 12, 1e-6
+    scaling = SeriesScaling.fit(panel, m, True).divided_by(0.25)
+    series = np.array([0, 1, 1])
+    centre = np.array([0.3, -0.2, 0.0])
+    moved = scaling.invert(centre + step, series) - scaling.invert(centre, series)
+    naive = [np.abs(y[m:] - y[:-m]).mean() for y in np.split(panel.values, panel.indptr[1:-1])]
+    expected = moved / step / np.array(naive)[series]
+    np.testing.assert_allclose(scaling.importance(panel, centre, series, m), expected, rtol=1e-5)
+
+
+def test_dividing_the_unit_changes_no_value():
+    panel = Panel.from_frame(seasonal_frame(2))
+    scaling = SeriesScaling.fit(panel, 12, True)
+    larger = scaling.divided_by(3.0)
+    np.testing.assert_allclose(larger.apply(panel), scaling.apply(panel) / 3, rtol=1e-13)
+    np.testing.assert_allclose(larger.error_scale * 3, scaling.error_scale, rtol=1e-15)
+    rows = np.zeros(60, dtype=int)
+    np.testing.assert_allclose(larger.invert(larger.apply(panel)[:60], rows), panel.values[:60], rtol=1e-13)

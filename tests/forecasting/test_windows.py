@@ -55,8 +55,9 @@ def test_flat_windows_are_left_out_unless_there_are_no_others():
 @pytest.mark.parametrize(
     ("lengths", "season", "horizon", "steps"),
     [
-        ((100, 120), 12, 12, 36),  # three seasons
-        ((42, 120), 12, 12, 30),  # what the shortest can train with
+        ((180, 240), 12, 12, 36),  # three seasons, where the median series has 15
+        ((100, 120), 12, 12, 24),  # two seasons
+        ((42, 240, 240), 12, 12, 30),  # what the shortest can train with
         ((30, 120), 12, 12, 24),  # two seasons; the shortest is only forecast
         ((15, 120), 12, 12, 15),  # all the shortest has
         ((14, 14), 4, 6, 8),

@@ -17,7 +17,6 @@ FRAMES = {
     "center_season_skip": {"window_norm": "center", "season_length": 3, "linear_skip": True},
     "standard": {"window_norm": "standard"},
     "standard_season_skip": {"window_norm": "standard", "season_length": 3, "linear_skip": True},
-    "standard_offset": {"window_norm": "standard", "scale_offset": 0.7, "season_length": 3},
     "season": {"season_length": 3},
 }
 

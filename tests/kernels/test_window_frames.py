@@ -33,13 +33,12 @@ def test_a_network_of_zeros_forecasts_the_base(backend, window_norm, season_leng
     np.testing.assert_allclose(forecast, expected, rtol=1e-14)
 
 
-@pytest.mark.parametrize("scale_offset", [0.0, 2.5])
-def test_outputs_are_in_standard_deviations_around_the_mean(backend, scale_offset):
-    # With only the head's bias, output k is a constant: mean + bias * (deviation of the window + offset).
-    spec = NetworkSpec(8, 1, (3,), 2, n_quantiles=2, window_norm="standard", scale_offset=scale_offset)
+def test_outputs_are_in_standard_deviations_around_the_mean(backend):
+    # With only the head's bias, output k is a constant: mean + bias * deviation of the window.
+    spec = NetworkSpec(8, 1, (3,), 2, n_quantiles=2, window_norm="standard")
     params = np.zeros(spec.n_params)
     spec.views(params)["head.b"][:] = [-1.0, 1.0, -2.0, 3.0]
-    mean, deviation = SERIES.mean(), np.sqrt(((SERIES - SERIES.mean()) ** 2).mean()) + scale_offset
+    mean, deviation = SERIES.mean(), np.sqrt(((SERIES - SERIES.mean()) ** 2).mean())
     expected = mean + deviation * np.array([-1.0, 1.0, -2.0, 3.0])
     np.testing.assert_allclose(predict(backend, spec, params, SERIES), expected, rtol=1e-14)
 
@@ -92,7 +91,7 @@ def test_evaluate_is_the_loss_of_predict(backend, rng, frame):
     scale = np.ones(len(windows))
     if spec.window_norm == "standard":
         x = windows.values[windows.x_starts[:, None] + 2 * np.arange(6)]
-        scale = x.std(axis=1) + spec.scale_offset
+        scale = x.std(axis=1)
     rows = np.abs(forecast - target).mean(axis=1) / scale
     loss = backend.evaluate(spec, step_rule("absolute_error"), params, windows, 1)
     assert loss == pytest.approx(np.average(rows, weights=windows.weights), rel=1e-12)

@@ -48,12 +48,12 @@ def calibration_scores(panel: Panel, recipe: Recipe) -> np.ndarray:
     drop = k + origins - 1
     logger.info("calibrating intervals: a model without the last %d rows of each series is scored on them", drop)
     full = panel.select(np.flatnonzero(panel.lengths - drop >= spec.n_timesteps))
-    scaling, model, _ = recipe.train(full.head(drop))
-    z = scaling.apply(full)
+    trained = recipe.train(full.head(drop))
+    z = trained.scaling.apply(full)
     ends = full.indptr[1:, None] - k - np.arange(origins)  # one past the last row of each scored window
-    predicted = forecast(model, z, (ends - spec.n_timesteps).ravel(), spec)
+    predicted = forecast(trained.model, z, (ends - spec.n_timesteps).ravel(), spec)
     actual = z[ends.ravel()[:, None] + np.arange(k)]
-    return np.abs(actual - predicted) / np.repeat(scaling.error_scale, origins)[:, None]
+    return np.abs(actual - predicted) / np.repeat(trained.scaling.error_scale, origins)[:, None]
 
 
 def _choose_origins(lengths, span, k, season_length) -> int:

@@ -7,13 +7,21 @@ from __future__ import annotations
 
 import math
 
-WINDOW_NORM = "standard"
 LINEAR_SKIP = True
 
-# The default network is trained for about this many optimiser steps: few windows are seen more often than many.
-TARGET_STEPS = 600
-EPOCHS = (10, 200)  # fewest, most passes
+# Seasons of series whose logarithm behaves better: years, quarters, months, weeks. Days and hours do without.
+LOG_SEASONS = (1, 4, 12, 52)
+LOG_SCALE = 2.0  # median standard deviations of a training window that make one model unit of a logarithm
+LONG_SERIES = 15  # seasons in the median series from which windows are 3 seasons instead of 2
+
+# The default network takes at least and at most so many optimiser steps, within so many passes: few windows are seen
+# more often than many.
+STEPS = (400, 2700)
+EPOCHS = (8, 200)  # fewest, unless they are more than the most steps; most
 BATCH_SIZES = (32, 256)
+HIDDEN_UNITS = 24
+LEARNING_RATE = 5e-3
+MOST_WEIGHT = 10.0  # of a window in the loss, in units of the median
 MAX_WINDOWS = 250_000  # more are thinned out evenly
 
 # The unit of error of a series is at least this share of its standard deviation: one that repeats itself exactly has a
@@ -21,24 +29,30 @@ MAX_WINDOWS = 250_000  # more are thinned out evenly
 MIN_ERROR_SCALE = 0.05
 
 
-def window_lengths(season_length: int, horizon: int) -> tuple[int, int]:
-    """Shortest and longest window that are taken when the user names none: 2 to 3 seasons.
+def window_lengths(season_length: int, horizon: int, median_length: float) -> tuple[int, int]:
+    """Shortest and longest window that are taken when the user names none: 2 seasons, 3 where series are long.
 
     Without a season (1) twice the horizon, at least 6 steps and at most 24; seasons above 31 steps are taken twice.
     """
     if season_length == 1:
         longest = max(6, min(24, 2 * horizon))
         return min(4, longest), longest
-    return 2 * season_length, (3 if season_length <= 31 else 2) * season_length
+    is_long = median_length >= LONG_SERIES * season_length and season_length <= 31
+    return 2 * season_length, (3 if is_long else 2) * season_length
 
 
 def training_length(n_windows: int) -> tuple[int, int]:
     """Batch size and number of passes for ``n_windows`` training windows."""
     smallest, largest = BATCH_SIZES
     batch = min(largest, max(smallest, 2 ** round(math.log2(max(n_windows, 1) / 16))))
-    fewest, most = EPOCHS
-    passes = math.ceil(TARGET_STEPS / math.ceil(n_windows / batch))
-    return batch, min(most, max(fewest, passes))
+    steps = math.ceil(n_windows / batch)  # of one pass
+    passes = min(EPOCHS[1], max(EPOCHS[0], math.ceil(STEPS[0] / steps)))
+    return batch, max(1, min(passes, round(STEPS[1] / steps)))
+
+
+def window_norm(log: bool) -> str:
+    """Logarithms share one scale, so only its level is taken from a window; others lose their own scale, too."""
+    return "center" if log else "standard"
 
 
 def default_estimator(n_windows: int, max_iter: int | None = None):
@@ -47,9 +61,9 @@ def default_estimator(n_windows: int, max_iter: int | None = None):
 
     batch_size, passes = training_length(n_windows)
     return LSTMRegressor(
-        hidden_layer_sizes=(32,),
+        hidden_layer_sizes=(HIDDEN_UNITS,),
         loss="absolute_error",
-        learning_rate_init=2e-3,
+        learning_rate_init=LEARNING_RATE,
         learning_rate="cosine",
         batch_size=batch_size,
         max_iter=passes if max_iter is None else max_iter,

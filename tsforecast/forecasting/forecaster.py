@@ -49,12 +49,14 @@ class Forecaster(BaseEstimator):
     season_length : int, default=None
         m, steps in a season; 1 for none. None: by ``freq`` (``MS`` 12, ``W`` 52, ``D`` 7, ``h`` 24, ...), and 1 where
         the longest series does not hold one season and one horizon.
-    window_norm : {"standard", "center", "none"}, default="standard"
-        Normalisation of each window: subtract the mean of its last season, and divide by its standard deviation.
+    window_norm : {"auto", "standard", "center", "none"}, default="auto"
+        Normalisation of each window: ``"center"`` subtracts the mean of its last season, ``"standard"`` also divides
+        by its standard deviation. ``"auto"`` is ``"center"`` for logarithms, ``"standard"`` otherwise.
     linear_skip : bool, default=True
         Add a linear map from the window to the forecast (ours only).
     transform : {"auto", "log", "none"}, default="auto"
-        ``"auto"`` takes logarithms where every value of the training frame is positive.
+        ``"auto"`` takes logarithms where every value of the training frame is positive and a season is that of years,
+        quarters, months or weeks (``season_length`` 1, 4, 12 or 52).
     calibrate : bool, default=True
         Learn intervals in ``fit``: a second model is trained without the last rows and scored on them, which about
         doubles the time. False: ``predict(level=...)`` is an error.
@@ -98,7 +100,7 @@ class Forecaster(BaseEstimator):
         "strategy": [StrOptions({"direct"})],
         "scope": [StrOptions({"global"})],
         "season_length": [Interval(Integral, 1, None, closed="left"), None],
-        "window_norm": [StrOptions(set(WINDOW_NORMS))],
+        "window_norm": [StrOptions({"auto", *WINDOW_NORMS})],
         "linear_skip": ["boolean"],
         "transform": [StrOptions({"auto", "log", "none"})],
         "calibrate": ["boolean"],
@@ -121,7 +123,7 @@ class Forecaster(BaseEstimator):
         strategy="direct",
         scope="global",
         season_length=None,
-        window_norm=defaults.WINDOW_NORM,
+        window_norm="auto",
         linear_skip=defaults.LINEAR_SKIP,
         transform="auto",
         calibrate=True,
@@ -193,13 +195,16 @@ class Forecaster(BaseEstimator):
         if panel.lengths.max() < steps + self.horizon:
             refuse_untrainable(panel, steps, self.horizon)
         refuse_short(panel, steps)
-        spec = make_spec(steps, self.horizon, season, self.window_norm, self.linear_skip)
-        recipe = Recipe(spec, choose_log(panel, self.transform), self._make_estimator, self.random_state, self.n_jobs)
+        log = choose_log(panel, self.transform, season)
+        norm = defaults.window_norm(log) if self.window_norm == "auto" else self.window_norm
+        spec = make_spec(steps, self.horizon, season, norm, self.linear_skip)
+        recipe = Recipe(spec, log, self._make_estimator, self.random_state, self.n_jobs)
         scores = calibration_scores(panel, recipe) if self.calibrate else None
-        scaling, model, n_windows = recipe.train(panel)
-        alias = self.alias or type(model if self.estimator is None else self.estimator).__name__
+        trained = recipe.train(panel)
+        alias = self.alias or type(trained.model if self.estimator is None else self.estimator).__name__
         # Nothing of self changes before all of this has succeeded.
-        self._publish(FittedState(spec, model, scaling, scores, panel.tail(steps), alias), n_windows)
+        state = FittedState(spec, trained.model, trained.scaling, scores, panel.tail(steps), alias)
+        self._publish(state, trained.n_windows)
         return self
 
     def _publish(self, state: FittedState, n_windows: int) -> None:

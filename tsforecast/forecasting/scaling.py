@@ -44,9 +44,8 @@ class SeriesScaling:
         spread = np.sqrt(np.add.reduceat(centred**2, starts) / lengths)
         varies = spread > 1e-12 * np.abs(location)
         scale = np.where(varies & (not log), spread, 1.0)
-        error = _naive_error(centred / np.repeat(scale, lengths), panel, season_length)
-        error = np.maximum(error, defaults.MIN_ERROR_SCALE * spread / scale)
-        return cls(log, location, scale, np.where(varies & (error > 0), error, 1.0))
+        error = _unit_of_error(centred / np.repeat(scale, lengths), panel, season_length)
+        return cls(log, location, scale, np.where(varies, error, 1.0))
 
     def apply(self, panel: Panel) -> np.ndarray:
         """Values of ``panel`` (of the same series) in the units of the model [R]."""
@@ -58,6 +57,31 @@ class SeriesScaling:
         shape = (-1,) + (1,) * (z.ndim - 1)
         u = z * self.scale[series].reshape(shape) + self.location[series].reshape(shape)
         return elementary.exp(np.clip(u, -MAX_LOG, MAX_LOG)) if self.log else u
+
+    def divided_by(self, factor: float) -> SeriesScaling:
+        """Let one model unit be ``factor`` times what it was."""
+        return SeriesScaling(self.log, self.location, self.scale * factor, self.error_scale / factor)
+
+    def importance(self, panel: Panel, centre: np.ndarray, series: np.ndarray, season_length: int) -> np.ndarray:
+        """Weight [N] of an error of one model unit around ``centre`` [N] (model units) of the series [N].
+
+        It counts in units of the series' seasonal naive error in the units of the data, where a logarithm's unit is
+        as large as the level.
+        """
+        unit = self.scale[series]
+        if self.log:
+            level = centre * unit + self.location[series]
+            unit = unit * elementary.exp(np.clip(level, -MAX_LOG, MAX_LOG))
+        return unit / _unit_of_error(panel.values, panel, season_length)[series]
+
+
+def _unit_of_error(values, panel, season_length):
+    """Seasonal naive error of each series [S], at least a share of its spread; 1 where nothing varies."""
+    starts, lengths = panel.indptr[:-1], panel.lengths
+    centred = values - np.repeat(np.add.reduceat(values, starts) / lengths, lengths)
+    spread = np.sqrt(np.add.reduceat(centred**2, starts) / lengths)
+    error = np.maximum(_naive_error(values, panel, season_length), defaults.MIN_ERROR_SCALE * spread)
+    return np.where(error > 0, error, 1.0)
 
 
 def _naive_error(values, panel, season_length):
@@ -75,12 +99,13 @@ def _naive_error(values, panel, season_length):
     return errors
 
 
-def choose_log(panel: Panel, transform: str) -> bool:
-    """Decide on the logarithm; ``"auto"`` takes it where every value of the panel is positive."""
+def choose_log(panel: Panel, transform: str, season_length: int) -> bool:
+    """Decide on the logarithm; ``"auto"`` takes it for slow series (``defaults``) where every value is positive."""
     smallest = int(np.argmin(panel.values))
     if transform == "log" and panel.values[smallest] <= 0:
         refuse_nonpositive(panel)
-    return transform == "log" or (transform == "auto" and panel.values[smallest] > 0)
+    slow = season_length in defaults.LOG_SEASONS
+    return transform == "log" or (transform == "auto" and slow and panel.values[smallest] > 0)
 
 
 def refuse_nonpositive(panel: Panel) -> None:

@@ -21,7 +21,7 @@ from tsforecast.forecasting.windows import last_windows, refuse_short
 from tsforecast.spec import NetworkSpec
 
 # What a network and the Forecaster around it both say of the windows.
-_SHARED = ("n_timesteps", "n_features", "n_outputs", "season_length", "window_norm", "linear_skip", "scale_offset")
+_SHARED = ("n_timesteps", "n_features", "n_outputs", "season_length", "window_norm", "linear_skip")
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,21 @@ import numpy as np
 
 from tsforecast.data.panel import Panel
 from tsforecast.forecasting import models
+from tsforecast.forecasting.defaults import LOG_SCALE
 from tsforecast.forecasting.scaling import SeriesScaling
-from tsforecast.forecasting.windows import training_windows, window_scales
+from tsforecast.forecasting.windows import training_windows, typical_spread, window_frames
 from tsforecast.spec import NetworkSpec
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A fitted model and the scaling of the series that it was fitted in."""
+
+    scaling: SeriesScaling
+    model: Any
+    n_windows: int
 
 
 @dataclass(frozen=True)
@@ -34,9 +44,11 @@ class Recipe:
     random_state: Any = None
     n_jobs: int | None = None
 
-    def train(self, panel: Panel) -> tuple[SeriesScaling, Any, int]:
-        """Train on all windows of the panel; return its scaling, the fitted model and the number of windows."""
+    def train(self, panel: Panel) -> Trained:
+        """Train on all windows of the panel."""
         scaling = SeriesScaling.fit(panel, self.spec.season_length, self.log)
+        if self.log:
+            scaling = scaling.divided_by(LOG_SCALE * typical_spread(panel, scaling.apply(panel), self.spec))
         windows = training_windows(panel, scaling.apply(panel), scaling, self.spec)
         estimator = self.make_estimator(len(windows))
         logger.info(
@@ -44,7 +56,7 @@ class Recipe:
             type(estimator).__name__, len(windows), len(panel), getattr(estimator, "max_iter", 1),
         )  # fmt: skip
         model = models.configure(estimator, self.spec, self.random_state, self.n_jobs)
-        return scaling, models.fit_model(model, windows, self.spec), len(windows)
+        return Trained(scaling, models.fit_model(model, windows, self.spec), len(windows))
 
 
 def forecast(model, z: np.ndarray, starts: np.ndarray, spec: NetworkSpec) -> np.ndarray:
@@ -53,6 +65,6 @@ def forecast(model, z: np.ndarray, starts: np.ndarray, spec: NetworkSpec) -> np.
     A window without variation forecasts its constant: there is no scale in which to expect anything else.
     """
     out = models.predict_model(model, z, starts, spec)
-    constant = window_scales(z, starts, spec)[1]
+    constant = window_frames(z, starts, spec).constant
     out[constant] = z[starts[constant], None]
     return out

@@ -5,6 +5,8 @@ Letters: S series, N windows, T steps of a window, K steps of the horizon.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 
 from tsforecast.backends.base import Windows
@@ -37,18 +39,25 @@ def training_windows(panel: Panel, z: np.ndarray, scaling: SeriesScaling, spec: 
     Windows without variation say nothing after normalisation and are left out (unless there are no others). Above
     ``defaults.MAX_WINDOWS`` every k-th window is kept, counted from the end of each series.
     """
+    starts, series = training_starts(panel, spec)
+    frames = window_frames(z, starts, spec)
+    if not frames.constant.all():
+        rows = ~frames.constant
+        starts, series, frames = starts[rows], series[rows], frames.take(rows)
+    weights = frames.scale * scaling.importance(panel, frames.centre, series, spec.season_length)
+    weights = np.minimum(weights, defaults.MOST_WEIGHT * np.median(weights))
+    return Windows(z, starts, z, starts + spec.n_timesteps, weights / weights.mean())
+
+
+def training_starts(panel: Panel, spec: NetworkSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Starts of the windows to train on and their series, both [N]; see ``training_windows``."""
     span = spec.n_timesteps + spec.n_outputs
     counts = np.maximum(panel.lengths - span + 1, 0)
     stride = max(1, -(-int(counts.sum()) // defaults.MAX_WINDOWS))
     kept = -(-counts // stride)
     series = np.repeat(np.arange(len(panel)), kept)
     back = np.arange(len(series)) - np.repeat(np.cumsum(kept) - kept, kept)  # 0 is the first kept window of a series
-    starts = panel.indptr[1:][series] - span - (kept[series] - 1 - back) * stride
-    scale, constant = window_scales(z, starts, spec)
-    if not constant.all():
-        starts, series, scale = starts[~constant], series[~constant], scale[~constant]
-    weights = scale / scaling.error_scale[series]
-    return Windows(z, starts, z, starts + spec.n_timesteps, weights / weights.mean())
+    return panel.indptr[1:][series] - span - (kept[series] - 1 - back) * stride, series
 
 
 def last_windows(panel: Panel, spec: NetworkSpec) -> np.ndarray:
@@ -56,15 +65,37 @@ def last_windows(panel: Panel, spec: NetworkSpec) -> np.ndarray:
     return panel.indptr[1:] - spec.n_timesteps
 
 
-def window_scales(z: np.ndarray, starts: np.ndarray, spec: NetworkSpec) -> tuple[np.ndarray, np.ndarray]:
-    """Scale of the normalisation of each window [N], and whether all its steps are equal [N]."""
-    scales, constant = np.ones(len(starts)), np.zeros(len(starts), bool)
-    for first in range(0, len(starts), CHUNK):
+def typical_spread(panel: Panel, z: np.ndarray, spec: NetworkSpec) -> float:
+    """Median standard deviation of the training windows, in model units; 1 where no window varies."""
+    starts, _ = training_starts(panel, spec)
+    frames = window_frames(z, starts, replace(spec, window_norm="standard"))
+    return 1.0 if frames.constant.all() else float(np.median(frames.scale[~frames.constant]))
+
+
+@dataclass(frozen=True)
+class WindowFrames:
+    """Level and scale of the normalisation of windows, and whether all their steps are equal; all [N]."""
+
+    centre: np.ndarray
+    scale: np.ndarray
+    constant: np.ndarray
+
+    def take(self, rows) -> WindowFrames:
+        """Keep these windows."""
+        return WindowFrames(self.centre[rows], self.scale[rows], self.constant[rows])
+
+
+def window_frames(z: np.ndarray, starts: np.ndarray, spec: NetworkSpec) -> WindowFrames:
+    """Normalise the windows that start at ``starts [N]``, a chunk at a time."""
+    n = len(starts)
+    frames = WindowFrames(np.zeros(n), np.ones(n), np.zeros(n, bool))
+    for first in range(0, n, CHUNK):
         rows = slice(first, first + CHUNK)
         x = gather(z, starts[rows], spec)
-        scales[rows] = normalise(x, spec)[1].scale[:, 0]
-        constant[rows] = (x == x[:, :1]).all(axis=(1, 2))
-    return scales, constant
+        frame = normalise(x, spec)[1]
+        frames.centre[rows], frames.scale[rows] = frame.location[:, 0], frame.scale[:, 0]
+        frames.constant[rows] = (x == x[:, :1]).all(axis=(1, 2))
+    return frames
 
 
 def choose_n_timesteps(panel: Panel, season_length: int, horizon: int) -> int:
@@ -73,7 +104,7 @@ def choose_n_timesteps(panel: Panel, season_length: int, horizon: int) -> int:
     Raises ``NotEnoughHistoryError`` where no series holds one season and one horizon.
     """
     shortest, longest = int(panel.lengths.min()), int(panel.lengths.max())
-    low, high = defaults.window_lengths(season_length, horizon)
+    low, high = defaults.window_lengths(season_length, horizon, float(np.median(panel.lengths)))
     steps = min(max(shortest - horizon, low), high)
     steps = min(steps, longest - horizon)
     needed = max(season_length, 2)

@@ -20,7 +20,7 @@ def read_windows(net, layers, B, values, x_starts, rows, work, frame, base):
     hp = (layers[0, UNITS] + LANES - 1) // LANES * LANES
     stride = net.n_features + 1 + hp
     gather(
-        net.n_timesteps, B, net.n_features, net.n_outputs, net.season, net.norm, net.offset, net.skip, stride,
+        net.n_timesteps, B, net.n_features, net.n_outputs, net.season, net.norm, net.skip, stride,
         net.head_in, values, x_starts, rows, work[layers[0, XH] :], work[net.head :], frame, base,
     )  # fmt: skip
 

@@ -23,14 +23,13 @@ IN, UNITS, W, WH_T, WX_T, XH, C, GATES, TANH_C, DX, N_FIELDS = 0, 1, 2, 3, 4, 5,
 
 
 class Net(NamedTuple):
-    """Sizes of a network, how windows enter it (``norm``, ``offset``, ``season``), and offsets of what it has once."""
+    """Sizes of a network, how windows enter it (``norm``, ``season``), and offsets of what it has once."""
 
     n_timesteps: int
     n_features: int
     n_outputs: int
     n_quantiles: int
     norm: int
-    offset: float
     season: int
     skip: int
     n_layers: int
@@ -109,7 +108,6 @@ def make_plan(spec: NetworkSpec, rows: int, input_gradient: bool = False) -> Pla
         n_outputs=spec.n_outputs,
         n_quantiles=spec.n_quantiles,
         norm=WINDOW_NORMS[spec.window_norm],
-        offset=float(spec.scale_offset),
         season=spec.season_length,
         skip=int(spec.linear_skip),
         n_layers=len(layers),

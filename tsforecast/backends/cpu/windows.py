@@ -15,8 +15,8 @@ NORM_NONE, NORM_CENTER, NORM_STANDARD = 0, 1, 2
 
 
 @inlined
-def location_and_scale(T, F, f, m, norm, offset, values, start):
-    """1a to 1c of feature ``f`` of the window that begins at ``start``: ``(mu, sigma)`` in float64."""
+def location_and_scale(T, F, f, m, norm, values, start):
+    """1a, 1b of feature ``f`` of the window that begins at ``start``: ``(mu, sigma)`` in float64."""
     if norm == NORM_NONE:
         return 0.0, 1.0
     n = m if m > 0 else T
@@ -34,13 +34,13 @@ def location_and_scale(T, F, f, m, norm, offset, values, start):
     for t in range(T):
         d = float(values[start + t * F + f]) - mean
         spread += d * d
-    spread = math.sqrt(spread / T) + offset
+    spread = math.sqrt(spread / T)
     return level, spread if spread > MIN_RELATIVE_SCALE * abs(level) else 1.0
 
 
 @kernel
 def gather(
-    T, B, F, K, m, norm, offset, skip, S, A,
+    T, B, F, K, m, norm, skip, S, A,
     values, x_starts,
     rows,  # [B] which windows
     xh,  # [T+1,B,S] out: x
@@ -52,7 +52,7 @@ def gather(
     for b in range(B):
         start = x_starts[rows[b]]
         for f in range(F):
-            level, scale = location_and_scale(T, F, f, m, norm, offset, values, start)
+            level, scale = location_and_scale(T, F, f, m, norm, values, start)
             if f == 0:
                 frame[b, 0] = level
                 frame[b, 1] = scale

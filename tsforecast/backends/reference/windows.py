@@ -6,7 +6,6 @@ Letters: B rows of a batch, T steps, F features, K outputs, m season length. ``x
 
     1a   mu_f    = mean of x_f over the last m steps (all steps if m = 0)
     1b   sigma_f = sqrt(mean over all T steps of (x_f - mean of x_f over all T steps)^2)
-    1c   sigma_f = sigma_f + scale_offset
     2a   z_f     = (x_f - mu_f) / sigma_f
     2b   base_k  = z_0 at step T - m + k mod m (0 if m = 0)
     3a   target seen by the loss:  (y_k - mu_0) / sigma_0 - base_k
@@ -68,7 +67,6 @@ def normalise(x: Array, spec: NetworkSpec) -> tuple[Array, Frame]:
         location = x[:, -spec.season_length :].mean(axis=1)  # 1a; -0 takes all steps
     if spec.window_norm == "standard":
         spread = np.sqrt(((x - x.mean(axis=1, keepdims=True)) ** 2).mean(axis=1))  # 1b
-        spread += spec.scale_offset  # 1c
         scale = np.where(spread > MIN_RELATIVE_SCALE * np.abs(location), spread, 1.0)
     z = (x - location[:, None]) / scale[:, None]  # 2a
     return z, Frame(location[:, :1], scale[:, :1], season_base(z, spec))
