@@ -109,6 +109,9 @@ class CpuBackend:
                 plan.net, plan.layers, values, x_starts, first, last, packed, work[0], frame[0], base[0], sync, result
             )
 
+        if n <= plan.rows:  # a thread would cost more than the work
+            work(0, n)
+            return result
         n_threads = max(1, min(n_jobs, -(-n // plan.rows)))
         cuts = [n * i // n_threads for i in range(n_threads + 1)]
         run_threads([lambda i=i: work(cuts[i], cuts[i + 1]) for i in range(n_threads)], sync)
