@@ -9,6 +9,9 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 @dataclass(frozen=True)
 class CellSpec:
@@ -79,6 +82,13 @@ class NetworkSpec:
     linear_skip: bool = False
     cell: str = "lstm"
 
+    def __post_init__(self):
+        sizes = (self.n_timesteps, self.n_features, self.n_outputs, self.n_quantiles, *self.hidden_sizes)
+        if min(sizes) < 1 or not 0 <= self.season_length <= self.n_timesteps:
+            raise ValueError(f"sizes must be at least 1, and a season must fit into the window: {self}")
+        if self.window_norm not in WINDOW_NORMS or self.cell not in CELLS:
+            raise ValueError(f"window_norm must be one of {list(WINDOW_NORMS)} and cell one of {list(CELLS)}: {self}")
+
     @property
     def head_size(self) -> int:
         """Number of units of the head, ``K * Q``."""
@@ -114,6 +124,10 @@ class NetworkSpec:
         """Length P of the flat vector."""
         last = self.blocks[-1]
         return last.offset + last.size
+
+    def is_weight(self) -> NDArray[np.bool_]:
+        """``[P]`` True where an entry of the flat vector belongs to a weight matrix, False for biases."""
+        return np.concatenate([np.full(b.size, not b.name.endswith(".b")) for b in self.blocks])
 
     def views(self, flat):
         """Named views into a flat vector: ``{name: array}``; writing into them writes into ``flat``."""

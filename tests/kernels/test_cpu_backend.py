@@ -5,10 +5,11 @@ import time
 
 import numpy as np
 import pytest
-from kernel_cases import FRAMES, LOSSES, network, random_params, series_windows, step_rule
+from kernel_cases import FRAMES, LOSSES, network, one_step, random_params, series_windows, step_rule
 
 from tsforecast.backends.base import TrainState, Windows, get_backend
-from tsforecast.backends.cpu.sync import STOP, SYNC_SIZE
+from tsforecast.backends.cpu.jit import entry
+from tsforecast.backends.cpu.sync import STOP, SYNC_SIZE, wait_for_all
 from tsforecast.backends.cpu.threads import run_threads
 from tsforecast.exceptions import DivergedError
 
@@ -187,3 +188,59 @@ def test_run_threads_raises_what_a_thread_raised():
     with pytest.raises(ZeroDivisionError, match="in a thread"):
         run_threads([lambda: 1, fail], np.zeros(SYNC_SIZE, np.int64))
     assert run_threads([lambda: 1, lambda: 2], np.zeros(SYNC_SIZE, np.int64)) == [1, 2]
+
+
+def test_a_thread_that_fails_does_not_leave_the_others_waiting():
+    waits = entry(lambda sync: wait_for_all(sync, 2))
+    sync = np.zeros(SYNC_SIZE, np.int64)
+    results = []
+
+    def fail():
+        time.sleep(0.05)
+        raise MemoryError("before its kernel")
+
+    with pytest.raises(MemoryError, match="before its kernel"):
+        run_threads([lambda: results.append(waits(sync)), fail], sync)
+    assert results == [False]
+
+
+def test_threads_that_cannot_all_start_do_nothing(monkeypatch):
+    started, calls = [], []
+
+    class Scarce(threading.Thread):
+        def start(self):
+            if started:
+                raise RuntimeError("can't start new thread")
+            started.append(self)
+            super().start()
+
+    monkeypatch.setattr(threading, "Thread", Scarce)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        run_threads([lambda: calls.append(1)] * 2, np.zeros(SYNC_SIZE, np.int64))
+    started[0].join(5)
+    assert not started[0].is_alive()
+    assert not calls
+
+
+def test_large_gradients_are_clipped_not_called_divergence(rng):
+    """Squares of gradients above 1e19 leave float32; the norm must not."""
+    spec, rule = network(), step_rule(max_grad_norm=1.0)
+    params, windows = random_params(rng, spec).astype(np.float32), series_windows(rng, spec, np.float32)
+    targets = windows.targets + np.float32(1e20)
+    windows = Windows(windows.values, windows.x_starts, targets, windows.y_starts, windows.weights, windows.y_stride)
+    _, state = one_step(CPU, spec, rule, params, windows)
+    assert np.linalg.norm((state.params - params).astype(np.float64)) == pytest.approx(1.0, rel=1e-3)
+
+
+def test_faults_of_the_caller_are_errors_not_wild_reads(rng):
+    spec = network()
+    params, windows = random_params(rng, spec), series_windows(rng, spec)
+    with pytest.raises(IndexError, match="reaches beyond its buffer"):
+        CPU.predict(spec, params, windows.values, windows.x_starts + len(windows.values), 1)
+    with pytest.raises(ValueError, match="1 quantiles, the network 3"):
+        CPU.evaluate(network("quantile"), step_rule(), random_params(rng, network("quantile")), windows, 1)
+    with pytest.raises(ValueError, match="a season must fit"):
+        network(season_length=7)
+    for backend in (CPU, REFERENCE):
+        with pytest.raises(ValueError, match="window_norm='none'"):
+            backend.gradient(network(window_norm="center"), params, np.zeros((1, 6, 2)), np.zeros((1, 4)))

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import platform
 import signal
 import stat
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy._core._multiarray_umath import __cpu_features__
 
 from tsforecast.backends.cpu import cache
 
@@ -31,6 +33,8 @@ SUM_OF_SQUARES = """
 
     print(sum_of_squares(np.arange({n}, dtype=np.{dtype})), sum(sum_of_squares.stats.cache_hits.values()))
 """
+GENERIC = {"NUMBA_CPU_NAME": "generic"}  # 8 lanes, no FMA units
+AVX2 = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+sse4.2,+avx,+avx2,+fma,+bmi,+bmi2"}  # 8 lanes
 SMALL_FIT = """
     import hashlib
     import numpy as np
@@ -38,7 +42,7 @@ SMALL_FIT = """
 
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(200, 8)), rng.normal(size=(200, 3))
-    for dtype in ("float32", "float64"):
+    for dtype in {dtypes}:
         for jobs in {jobs}:
             model = LSTMRegressor((20, 7), max_iter=3, random_state=1, n_jobs=jobs, batch_size=64, dtype=dtype)
             model.fit(X, y)
@@ -54,7 +58,8 @@ def _start(code, tmp_path=None, **environment):
     script = (
         tmp_path or Path(os.environ["TSFORECAST_CACHE_DIR"])
     ) / f"{hashlib.sha256(code.encode()).hexdigest()[:16]}.py"
-    script.write_text(code)
+    if not script.exists():  # another process may be reading it
+        script.write_text(code)
     env = {**os.environ, "PYTHONPATH": str(REPOSITORY), **environment}
     return subprocess.Popen(
         [sys.executable, str(script)],
@@ -174,13 +179,19 @@ def test_the_digest_sees_every_kernel_source(tmp_path, monkeypatch):
     assert cache.source_digest() != before
 
 
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names processors of this architecture")
 def test_same_bits_for_any_threads_and_processor():
-    """Weights and forecasts: n_jobs 1, 2, 3, 8 here, 1 and 3 on a generic processor, which has no FMA units."""
-    native = _run(SMALL_FIT.format(jobs=(1, 2, 3, 8)))
-    generic = _run(SMALL_FIT.format(jobs=(1, 3)), NUMBA_CPU_NAME="generic")
+    """Weights and forecasts: n_jobs 1, 2, 3, 8 here, fewer on processors with other registers and without FMA units."""
+    here = _run(SMALL_FIT.format(dtypes=("float32", "float64"), jobs=(1, 2, 3, 8)))
+    generic = _run(SMALL_FIT.format(dtypes=("float32", "float64"), jobs=(1, 3)), **GENERIC)
+    avx2 = _run(SMALL_FIT.format(dtypes=("float32",), jobs=(2,)), **AVX2) if _has_avx2() else []
     for dtype in ("float32", "float64"):
-        digests = {h for _, d, h in np.reshape(native + generic, (-1, 3)) if d == dtype}
-        assert len(digests) == 1, native + generic
+        digests = {h for _, d, h in np.reshape(here + generic + avx2, (-1, 3)) if d == dtype}
+        assert len(digests) == 1, here + generic + avx2
+
+
+def _has_avx2():
+    return bool(__cpu_features__.get("AVX2") and __cpu_features__.get("FMA3"))
 
 
 def test_ctrl_c_ends_a_long_fit_within_a_second(tmp_path):
@@ -224,3 +235,41 @@ def test_a_fork_after_a_fit_can_fit():
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     """
     assert _run(code) == ["0"]
+
+
+INTERRUPTED_FIT = """
+    import signal, threading, time
+    import numpy as np
+    from tsforecast.backends.base import StepRule, TrainState, Windows, get_backend
+    from tsforecast.nn.initializers import init_params
+    from tsforecast.nn.trainer import TrainConfig, train
+    from tsforecast.spec import NetworkSpec
+
+    # Many parameters and small batches: most of the time weights are being written.
+    spec = NetworkSpec(2, 1, (300,), 1)
+    x, n = np.random.default_rng(0).normal(size=8000).astype(np.float32), 4000
+    windows = Windows(x, np.arange(n) * 2, x, np.arange(n), np.ones(n, np.float32))
+    config = TrainConfig(StepRule(), batch_size=8, max_iter=1000, n_jobs={jobs})
+    state = TrainState(init_params(spec, 0, np.float32))
+    train(get_backend("cpu"), spec, TrainConfig(StepRule(), batch_size=8, max_iter=1), state, windows)
+    for i in range(8):
+        main = threading.main_thread().ident
+        threading.Timer(0.05 + 0.01 * i, signal.pthread_kill, (main, signal.SIGINT)).start()
+        before = threading.active_count()
+        try:
+            train(get_backend("cpu"), spec, config, state, windows)
+        except KeyboardInterrupt:
+            pass
+        kept, step = state.params.copy(), state.step
+        time.sleep(0.05)
+        assert (state.params == kept).all(), "a kernel wrote after the interrupt was raised"
+        assert step % 500 == 0, "an unfinished epoch was kept"
+        assert threading.active_count() <= before
+    print("whole")
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a signal to a thread")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_interrupt_leaves_the_epoch_before_it_and_no_thread(jobs):
+    assert _run(INTERRUPTED_FIT.format(jobs=jobs)) == ["whole"]

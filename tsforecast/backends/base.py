@@ -114,6 +114,12 @@ class Backend(Protocol):
         """
 
 
+def check_plain(spec: NetworkSpec) -> None:
+    """Raise ``ValueError`` unless outputs are those of the network itself; see ``Backend.gradient``."""
+    if spec.window_norm != "none" or spec.season_length:
+        raise ValueError("gradient needs window_norm='none' and season_length=0; normalise the windows beforehand")
+
+
 def get_backend(name: str) -> Backend:
     """Return a backend: ``"reference"`` (NumPy float64, readable) or ``"cpu"`` (Numba)."""
     if name == "reference":

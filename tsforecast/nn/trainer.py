@@ -197,17 +197,21 @@ def _finite_epoch(
     params, m, v, step = state.params.copy(), state.m.copy(), state.v.copy(), state.step
     try:
         loss = backend.train_epoch(spec, config.rule, state, windows, order, config.batch_size, rates, config.n_jobs)
-        if not (np.isfinite(loss) and np.isfinite(state.params).all()):
-            raise DivergedError(f"the training loss is {loss} and a weight is not finite")
-    except (DivergedError, KeyboardInterrupt) as error:
+        if not (np.isfinite(loss) and _is_finite(state)):
+            raise DivergedError(f"the training loss is {loss}, but a weight or the optimiser's memory is not finite")
+    except BaseException as error:
         state.params[:], state.m[:], state.v[:], state.step = params, m, v, step
-        if isinstance(error, KeyboardInterrupt):
+        if not isinstance(error, DivergedError):
             raise
         raise DivergedError(
             f"training diverged in epoch {epoch + 1} ({error}); the weights of the epoch before are kept. Lower "
             "learning_rate_init, set max_grad_norm, or look for extreme values in the data."
         ) from error
     return loss
+
+
+def _is_finite(state: TrainState) -> bool:
+    return all(bool(np.isfinite(a).all()) for a in (state.params, state.m, state.v))
 
 
 def _record(history: History, loss: float, val_score: float | None) -> None:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from tsforecast.backends.base import StepRule, TrainState, Windows
+from tsforecast.backends.base import StepRule, TrainState, Windows, check_plain
 from tsforecast.backends.cpu import epoch
 from tsforecast.backends.cpu.optimizers import N_SCALARS
 from tsforecast.backends.cpu.plan import Plan, make_plan
@@ -16,7 +16,11 @@ from tsforecast.backends.cpu.threads import run_threads
 from tsforecast.exceptions import DivergedError
 from tsforecast.spec import LOSSES, SOLVERS, NetworkSpec
 
-INFERENCE_ROWS = 48  # rows a chunk of forecasts: a multiple of every tile's rows that keeps buffers in the cache
+# Rows of a chunk of forecasts: a multiple of every tile's rows; fewer where the states of all steps would be large.
+INFERENCE_ROWS, FEWEST_INFERENCE_ROWS, INFERENCE_NUMBERS = 48, 6, 500_000
+EVALUATION_ROWS = 8 * INFERENCE_ROWS
+MOST_THREADS = epoch.MOST_SHARDS
+_compiled: set[np.dtype] = set()
 
 
 class CpuBackend:
@@ -55,12 +59,13 @@ class CpuBackend:
         rows = max(-(-batch_size // n_shards), min(batch_size, 2 * epoch.ROWS_A_SHARD - 1))
         plan = make_plan(spec, rows)
         memory = _memory(spec, plan, state.params.dtype, n_threads, n_shards)
-        packed = _pack(plan, state)
         sync = np.zeros(SYNC_SIZE, dtype=np.int64)
-        arguments = (
-            sync, plan.net, plan.layers, _rule(rule), _data(windows), order, batch_size, learning_rates, packed, memory,
-            state.step,
-        )  # fmt: skip
+        fixed = sync, plan.net, plan.layers, _rule(rule, spec, state.params.dtype), _data(windows, spec)
+        kernel_state = _state(plan, state)
+        if state.params.dtype not in _compiled:  # on this thread, where Ctrl-C ends it at once
+            epoch.train_epoch(0, 1, *fixed, order[:0], batch_size, learning_rates[:0], kernel_state, memory, state.step)
+            _compiled.add(state.params.dtype)
+        arguments = (*fixed, order, batch_size, learning_rates, kernel_state, memory, state.step)
         statuses = run_threads(
             [lambda thread=thread: epoch.train_epoch(thread, n_threads, *arguments) for thread in range(n_threads)],
             sync,
@@ -75,21 +80,22 @@ class CpuBackend:
     def evaluate(self, spec: NetworkSpec, rule: StepRule, params: NDArray, windows: Windows, n_jobs: int) -> float:
         """Weighted mean loss over all windows, without penalty and without learning."""
         n = len(windows)
-        plan = make_plan(spec, min(n, INFERENCE_ROWS))
-        packed = _pack(plan, TrainState(params)).packed
+        plan = _inference_plan(spec, n)
+        packed = _pack(plan, params)
         sync = np.zeros(SYNC_SIZE, dtype=np.int64)
         # Sums are kept for fixed blocks of rows and added in their order, so that threads change no bit.
-        blocks = [(first, min(n, first + 8 * plan.rows)) for first in range(0, n, 8 * plan.rows)]
+        blocks = [(first, min(n, first + EVALUATION_ROWS)) for first in range(0, n, EVALUATION_ROWS)]
         totals = np.zeros(len(blocks))
+        fixed = plan.net, plan.layers, _rule(rule, spec, params.dtype), _data(windows, spec)
 
         def work(thread: int, n_threads: int) -> None:
-            memory = _memory(spec, plan, params.dtype, 1, 1)
+            work, frame, base = _thread_memory(spec, plan, params.dtype, 1)
             for i in range(thread, len(blocks), n_threads):
-                memory.totals[0] = 0.0
-                epoch.evaluate(plan.net, plan.layers, _rule(rule), _data(windows), *blocks[i], packed, memory, sync)
-                totals[i] = memory.totals[0]
+                status = epoch.evaluate(*fixed, *blocks[i], packed, work[0], frame[0], base[0], totals[i : i + 1], sync)
+                if status == epoch.STOPPED:
+                    return
 
-        n_threads = max(1, min(n_jobs, len(blocks)))
+        n_threads = max(1, min(n_jobs, len(blocks), MOST_THREADS))
         run_threads([lambda thread=thread: work(thread, n_threads) for thread in range(n_threads)], sync)
         return math.fsum(totals) / math.fsum(windows.weights.astype(np.float64))
 
@@ -98,8 +104,9 @@ class CpuBackend:
     ) -> NDArray:
         """Forecasts ``[N,K*Q]`` in the units of feature 0 and the dtype of ``params``."""
         n = len(x_starts)
-        plan = make_plan(spec, min(max(n, 1), INFERENCE_ROWS))
-        packed = _pack(plan, TrainState(params)).packed
+        plan = _inference_plan(spec, n)
+        packed = _pack(plan, params)
+        _check_starts(values, x_starts, spec.n_timesteps * spec.n_features)
         result = np.empty((n, spec.head_size), dtype=params.dtype)
         sync = np.zeros(SYNC_SIZE, dtype=np.int64)
 
@@ -112,7 +119,7 @@ class CpuBackend:
         if n <= plan.rows:  # a thread would cost more than the work
             work(0, n)
             return result
-        n_threads = max(1, min(n_jobs, -(-n // plan.rows)))
+        n_threads = max(1, min(n_jobs, -(-n // plan.rows), MOST_THREADS))
         cuts = [n * i // n_threads for i in range(n_threads + 1)]
         run_threads([lambda i=i: work(cuts[i], cuts[i + 1]) for i in range(n_threads)], sync)
         return result
@@ -121,14 +128,15 @@ class CpuBackend:
         self, spec: NetworkSpec, params: NDArray, x: NDArray, cotangent: NDArray
     ) -> tuple[NDArray, NDArray, NDArray]:
         """Return outputs ``[N,K*Q]``, ``dparams [P]`` and ``dx [N,T,F]`` of ``sum(outputs * cotangent)``."""
+        check_plain(spec)
         dtype, n = params.dtype, len(x)
         plan = make_plan(spec, n, input_gradient=True)
-        packed = _pack(plan, TrainState(params)).packed
+        packed = _pack(plan, params)
         work, frame, base = _thread_memory(spec, plan, dtype, 1)
         values = np.ascontiguousarray(x, dtype=dtype).reshape(-1)
         x_starts = np.arange(n, dtype=np.int64) * (spec.n_timesteps * spec.n_features)
         cotangent = np.ascontiguousarray(cotangent, dtype=dtype)
-        out, dx, dw = np.empty_like(cotangent), np.empty(x.shape, dtype), np.zeros(plan.net.n_packed, dtype)
+        out, dx, dw = np.empty_like(cotangent), np.empty(x.shape, dtype), np.zeros(plan.net.n_gradient, dtype)
         epoch.gradient(
             plan.net, plan.layers, values, x_starts, packed, work[0], frame[0], base[0], cotangent, out, dw, dx
         )
@@ -137,29 +145,54 @@ class CpuBackend:
         return out, dw[plan.at], dx
 
 
-def _rule(rule: StepRule) -> epoch.Rule:
+def _inference_plan(spec: NetworkSpec, n_windows: int) -> Plan:
+    """Plan for forecasts of ``n_windows`` windows, in chunks of a bounded size."""
+    numbers = spec.n_timesteps * sum(
+        8 * units + width
+        for units, width in zip(spec.hidden_sizes, (spec.n_features, *spec.hidden_sizes), strict=False)
+    )
+    rows = min(INFERENCE_ROWS, max(FEWEST_INFERENCE_ROWS, INFERENCE_NUMBERS // numbers))
+    return make_plan(spec, max(1, min(n_windows, rows)))
+
+
+def _rule(rule: StepRule, spec: NetworkSpec, dtype: np.dtype) -> epoch.Rule:
+    if len(rule.quantiles) != spec.n_quantiles:
+        raise ValueError(f"the rule has {len(rule.quantiles)} quantiles, the network {spec.n_quantiles}")
     return epoch.Rule(
         LOSSES[rule.loss], SOLVERS[rule.solver], int(rule.nesterov), float(rule.delta), float(rule.alpha),
         math.inf if rule.max_grad_norm is None else float(rule.max_grad_norm), float(rule.momentum),
-        float(rule.beta_1), float(rule.beta_2), float(rule.epsilon), np.array(rule.quantiles, dtype=np.float64),
+        float(rule.beta_1), float(rule.beta_2), max(float(rule.epsilon), float(np.finfo(dtype).tiny)),
+        np.array(rule.quantiles, dtype=np.float64),
     )  # fmt: skip
 
 
-def _data(windows: Windows) -> epoch.Data:
+def _data(windows: Windows, spec: NetworkSpec) -> epoch.Data:
+    _check_starts(windows.values, windows.x_starts, spec.n_timesteps * spec.n_features)
+    _check_starts(windows.targets, windows.y_starts, (spec.n_outputs - 1) * windows.y_stride + 1)
     return epoch.Data(
         windows.values, windows.x_starts, windows.targets, windows.y_starts, windows.y_stride, windows.weights
     )
 
 
-def _pack(plan: Plan, state: TrainState) -> epoch.State:
+def _check_starts(buffer: NDArray, starts: NDArray[np.int64], width: int) -> None:
+    """Kernels trust their indices, so these are looked at once."""
+    if len(starts) and (starts.min() < 0 or starts.max() + width > len(buffer)):
+        raise IndexError(f"a window of {width} numbers reaches beyond its buffer of {len(buffer)}")
+
+
+def _pack(plan: Plan, params: NDArray) -> NDArray:
+    """The packed weights."""
+    packed = np.zeros(plan.n_packed, dtype=params.dtype)
+    packed[plan.at] = params
+    twice = np.flatnonzero(plan.at_t >= 0)
+    packed[plan.at_t[twice]] = params[twice]
+    return packed
+
+
+def _state(plan: Plan, state: TrainState) -> epoch.State:
     """The state as kernels see it, its weights packed."""
-    packed = np.zeros(plan.n_packed, dtype=state.params.dtype)
-    packed[plan.at] = state.params
-    twice = plan.at_t >= 0
-    packed[plan.at_t[twice]] = state.params[twice]
-    return epoch.State(
-        state.params, state.m, state.v, packed, plan.at, plan.at_t, plan.is_weight.astype(state.params.dtype)
-    )
+    is_weight = plan.is_weight.astype(state.params.dtype)
+    return epoch.State(state.params, state.m, state.v, _pack(plan, state.params), plan.at, plan.at_t, is_weight)
 
 
 def _thread_memory(spec: NetworkSpec, plan: Plan, dtype: np.dtype, n_threads: int) -> tuple[NDArray, NDArray, NDArray]:
@@ -175,6 +208,6 @@ def _memory(spec: NetworkSpec, plan: Plan, dtype: np.dtype, n_threads: int, n_sh
     n_chunks = -(-spec.n_params // epoch.NORM_CHUNK)
     work, frame, base = _thread_memory(spec, plan, dtype, n_threads)
     return epoch.Memory(
-        work, frame, base, np.empty((n_threads, N_SCALARS), dtype), np.empty((n_shards, plan.net.n_packed), dtype),
+        work, frame, base, np.empty((n_threads, N_SCALARS), dtype), np.empty((n_shards, plan.net.n_gradient), dtype),
         np.empty(spec.n_params, dtype), np.zeros(n_shards), np.zeros(n_chunks), np.zeros(n_chunks), np.zeros(3),
     )  # fmt: skip

@@ -55,7 +55,10 @@ def source_digest() -> str:
     digest = hashlib.sha256()
     for version in (platform.python_version(), numba.__version__, llvmlite.__version__, numpy.__version__):
         digest.update(version.encode() + b"\0")
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    if not sources:
+        raise OSError("the sources are not plain files, so an edit could not be noticed")
+    for source in sources:
         digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
     return digest.hexdigest()[:32]
 
@@ -65,7 +68,8 @@ def cache_folder() -> Path | None:
     try:
         root = cache_root()
         return None if root is None else root / "tsforecast" / "jit" / source_digest()
-    except OSError:
+    except OSError as error:
+        _log.info("kernel cache: none (%s)", error)
         return None
 
 

@@ -72,7 +72,7 @@ class Memory(NamedTuple):
     frame: np.ndarray  # [threads, rows, 2] float64
     base: np.ndarray  # [threads, rows, K] float64
     scalars: np.ndarray  # [threads, N_SCALARS]
-    shard_gradients: np.ndarray  # [shards, n_packed]
+    shard_gradients: np.ndarray  # [shards, n_gradient]
     gradient: np.ndarray  # [P]
     shard_losses: np.ndarray  # [shards] float64
     chunk_norms: np.ndarray  # [chunks] float64
@@ -102,7 +102,7 @@ def shard_step(net, layers, rule, data, rows, share, packed, memory, thread, sha
     """Loss and gradient of one shard, into ``memory``."""
     work, frame, base = memory.work[thread], memory.frame[thread], memory.base[thread]
     dw, B, N = memory.shard_gradients[shard], len(rows), net.out_width
-    for i in range(net.n_packed):
+    for i in range(net.n_gradient):
         dw[i] = 0
     network.read_windows(net, layers, B, data.values, data.x_starts, rows, work, frame, base)
     network.forward(net, layers, B, packed, work)
@@ -126,12 +126,12 @@ def reduce_chunk(rule, state, memory, n_shards, share, chunk, first, last):
         memory.gradient[i] = g
     if decay > 0.0:
         for i in range(first, last):
-            w = float(state.params[i]) * float(state.is_weight[i])
-            memory.gradient[i] = float(memory.gradient[i]) + decay * w
+            w = np.float64(state.params[i]) * np.float64(state.is_weight[i])
+            memory.gradient[i] = np.float64(memory.gradient[i]) + decay * w
             penalty += 0.5 * decay * w * w
     for i in range(first, last):
-        g64 = float(memory.gradient[i])
-        norm += g64 * g64
+        wide = np.float64(memory.gradient[i])
+        norm += wide * wide
     memory.chunk_norms[chunk] = norm
     memory.chunk_penalties[chunk] = penalty
 
@@ -145,20 +145,23 @@ def train_epoch(thread, n_threads, sync, net, layers, rule, data, order, batch_s
         rows = order[batch * batch_size : (batch + 1) * batch_size]
         weight = 0.0
         for i in rows:
-            weight += float(data.weights[i])
+            weight += np.float64(data.weights[i])
         if weight == 0.0:
             continue
         n_shards = _shard_count(len(rows))
         for s in range(thread, n_shards, n_threads):
             mine = rows[s * len(rows) // n_shards : (s + 1) * len(rows) // n_shards]
-            shard_step(net, layers, rule, data, mine, 1.0 / weight, state.packed, memory, thread, s)
-        wait_for_all(sync, n_threads)
+            if atomic_load(sync, STOP) == 0:  # else thread 0 sees the flag, too, and this step is not taken
+                shard_step(net, layers, rule, data, mine, 1.0 / weight, state.packed, memory, thread, s)
+        if not wait_for_all(sync, n_threads):
+            return STOPPED
         for chunk in range(thread, n_chunks, n_threads):
             first, last = chunk * NORM_CHUNK, min(P, (chunk + 1) * NORM_CHUNK)
             reduce_chunk(rule, state, memory, n_shards, 1.0 / weight, chunk, first, last)
         if thread == 0:
             atomic_store(sync, HALT, atomic_load(sync, STOP))
-        wait_for_all(sync, n_threads)
+        if not wait_for_all(sync, n_threads):
+            return STOPPED
         norm, loss = 0.0, 0.0
         for chunk in range(n_chunks):
             norm += memory.chunk_norms[chunk]
@@ -182,28 +185,33 @@ def train_epoch(thread, n_threads, sync, net, layers, rule, data, order, batch_s
             memory.totals[0] += loss * weight
             memory.totals[1] += weight
             memory.totals[2] += 1
-        wait_for_all(sync, n_threads)
+        if not wait_for_all(sync, n_threads):
+            return STOPPED
     return DONE
 
 
 @entry
-def evaluate(net, layers, rule, data, first, last, packed, memory, sync):
-    """Sum of weight*loss over the rows ``first..last-1``, into ``memory.totals[0]``; returns a status."""
-    work, frame, base = memory.work[0], memory.frame[0], memory.base[0]
+def evaluate(
+    net, layers, rule, data, first, last, packed, work, frame, base,
+    total,  # [1] float64 out: sum of weight * loss
+    sync,
+):  # fmt: skip
+    """Loss of the rows ``first..last-1``, without learning; returns a status."""
     capacity = len(frame)
     rows = np.empty(capacity, np.int64)
+    total[0] = 0.0
     for start in range(first, last, capacity):
+        if atomic_load(sync, STOP) != 0:
+            return STOPPED
         B = min(capacity, last - start)
         for b in range(B):
             rows[b] = start + b
         network.read_windows(net, layers, B, data.values, data.x_starts, rows, work, frame, base)
         network.forward(net, layers, B, packed, work)
-        memory.totals[0] += batch_loss(
+        total[0] += batch_loss(
             B, net.n_outputs, net.n_quantiles, net.out_width, rule, data.targets, data.y_starts, data.y_stride,
             data.weights, rows, 1.0, frame, base, work[net.out :], work[net.dout :],
         )  # fmt: skip
-        if atomic_load(sync, STOP) != 0:
-            return STOPPED
     return DONE
 
 
@@ -225,7 +233,7 @@ def predict(
             for j in range(net.n_outputs * Q):
                 y = work[net.out + b * net.out_width + j]
                 if net.norm != NORM_NONE or net.season > 0:
-                    result[start + b, j] = (float(y) + base[b, j // Q]) * frame[b, 1] + frame[b, 0]
+                    result[start + b, j] = (np.float64(y) + base[b, j // Q]) * frame[b, 1] + frame[b, 0]
                 else:
                     result[start + b, j] = y
         if atomic_load(sync, STOP) != 0:
@@ -238,7 +246,7 @@ def gradient(
     net, layers, values, x_starts, packed, work, frame, base,
     cotangent,  # [B,K*Q]
     out,  # [B,K*Q] out
-    dw,  # [n_packed] zeros; packed gradient
+    dw,  # [n_gradient] zeros; packed gradient
     dx,  # [B,T,F] out, without what passes through the linear skip
 ):  # fmt: skip
     """Outputs and gradients of ``sum(outputs * cotangent)`` for one batch."""

@@ -3,7 +3,7 @@
 ``kernel`` is for functions called by other kernels, ``entry`` for the few called from Python (these also get the disk
 cache). Rules for both: arrays in, arrays out, no raising, no allocation in time loops, no fast-math, no BLAS, no
 libm, no ``parallel=True``. ``error_model="numpy"`` keeps divisions free of exceptions, ``nogil`` lets threads run
-side by side.
+side by side. Numba's ``float(x)`` keeps float32: ``np.float64(x)`` widens.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from tsforecast.backends.cpu.jit import inlined, kernel
 
 SQUARED, ABSOLUTE, HUBER, QUANTILE = 0, 1, 2, 3
@@ -38,13 +40,13 @@ def batch_loss(
     """Sum over these rows of ``share * weight * loss``."""
     total = 0.0
     for b in range(B):
-        weight = share * float(weights[rows[b]])
+        weight = share * np.float64(weights[rows[b]])
         start = y_starts[rows[b]]
         row_total = 0.0
         for k in range(K):
-            y = (float(targets[start + k * y_stride]) - frame[b, 0]) / frame[b, 1] - base[b, k]
+            y = (np.float64(targets[start + k * y_stride]) - frame[b, 0]) / frame[b, 1] - base[b, k]
             for q in range(Q):
-                d = float(out[b * N + k * Q + q]) - y
+                d = np.float64(out[b * N + k * Q + q]) - y
                 value, slope = entry_loss(rule.loss, rule.delta, rule.quantiles[q], d)
                 row_total += value
                 dout[b * N + k * Q + q] = weight * slope / (K * Q)

@@ -69,7 +69,7 @@ def _pass_up(T, B, D_below, D, H, below, above):
 @inlined
 def backward(
     net, layers, B, weights, work,
-    dw,  # [n_packed] packed gradient of this shard, accumulates
+    dw,  # [n_gradient] packed gradient of this shard, accumulates
     input_gradient,  # bool: leave dx of the first layer at work[layers[0, DX]]
 ):  # fmt: skip
     """Undo ``forward``, from the output gradient ``[B, out_width]`` at ``work[net.dout]``."""

@@ -10,7 +10,7 @@ skip) + 1 + H columns.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class Net(NamedTuple):
     season: int
     skip: int
     n_layers: int
-    n_packed: int  # packed weights that have a gradient: what one shard's gradient holds
+    n_gradient: int  # packed weights that have a gradient: what one shard's gradient holds
     head_in: int  # A
     out_width: int  # K*Q in whole vectors
     head_w: int
@@ -77,9 +77,15 @@ def whole_vectors(n: int) -> int:
     return -(-n // LANES) * LANES
 
 
-@lru_cache(maxsize=64)
 def make_plan(spec: NetworkSpec, rows: int, input_gradient: bool = False) -> Plan:
     """Lay out a network; ``input_gradient`` adds what the gradient by the first layer's input needs."""
+    offsets = _offsets(spec, rows, input_gradient)
+    return Plan(**offsets, **_places(spec, input_gradient), rows=rows)
+
+
+@lru_cache(maxsize=32)
+def _offsets(spec: NetworkSpec, rows: int, input_gradient: bool) -> dict[str, Any]:
+    """Sizes and offsets; those of the weights do not depend on ``rows``."""
     widths = (spec.n_features, *spec.hidden_sizes)
     n_gates = CELLS[spec.cell].n_gates
     layers = np.full((len(spec.hidden_sizes), N_FIELDS), -1, dtype=np.int64)
@@ -111,7 +117,7 @@ def make_plan(spec: NetworkSpec, rows: int, input_gradient: bool = False) -> Pla
         season=spec.season_length,
         skip=int(spec.linear_skip),
         n_layers=len(layers),
-        n_packed=n_with_gradient,
+        n_gradient=n_with_gradient,
         head_in=head_in,
         out_width=out_width,
         head_w=head_w,
@@ -124,15 +130,14 @@ def make_plan(spec: NetworkSpec, rows: int, input_gradient: bool = False) -> Pla
         dc=work.take(rows * widest),
         dz=work.take(rows * n_gates * widest),
     )
-    at, at_t = _places(spec, net, layers)
-    is_weight = np.ones(spec.n_params, dtype=bool)
-    for name, view in spec.views(is_weight).items():
-        view[...] = not name.endswith(".b")
-    return Plan(net, layers, at, at_t, is_weight, weights.size, work.size, rows)
+    return {"net": net, "layers": layers, "n_packed": weights.size, "n_work": work.size}
 
 
-def _places(spec: NetworkSpec, net: Net, layers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``Plan.at`` and ``Plan.at_t``."""
+@lru_cache(maxsize=4)  # as large as the network
+def _places(spec: NetworkSpec, input_gradient: bool) -> dict[str, np.ndarray]:
+    """``Plan.at``, ``Plan.at_t`` and ``Plan.is_weight``."""
+    offsets = _offsets(spec, 1, input_gradient)
+    net, layers = offsets["net"], offsets["layers"]
     at = np.full(spec.n_params, -1, dtype=np.int64)
     at_t = np.full(spec.n_params, -1, dtype=np.int64)
     to, to_t = spec.views(at), spec.views(at_t)
@@ -169,4 +174,4 @@ def _places(spec: NetworkSpec, net: Net, layers: np.ndarray) -> tuple[np.ndarray
     to_t["head.w"][...] = net.head_wt + panel_index(
         column, np.arange(h)[:, None], net.out_width, whole_vectors(h) // LANES
     )
-    return at, at_t
+    return {"at": at, "at_t": at_t, "is_weight": spec.is_weight()}

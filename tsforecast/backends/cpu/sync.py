@@ -1,8 +1,8 @@
 """What lets the threads of one epoch wait for each other inside compiled code: a barrier and a stop flag.
 
 ``sync`` is an int64 array: threads that have arrived, how often the barrier has opened, the stop flag Python may set
-at any time, and the decision to stop that all threads see alike. Waiting threads poll a little and then give their
-processor away, so that more threads than cores is slow but never stuck.
+at any time, the decision to stop that all threads see alike, and a flag that says that a thread died. Waiting threads
+poll a little and then give their processor away, so that more threads than cores is slow but never stuck.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from numba.core import cgutils
 from tsforecast.backends.cpu.jit import JIT_DISABLED, inlined, twin_of
 from tsforecast.backends.cpu.lanes import as_i64
 
-ARRIVED, OPENED, STOP, HALT = 0, 8, 16, 24  # one cache line each
-SYNC_SIZE = 32
+ARRIVED, OPENED, STOP, HALT, ABORT = 0, 8, 16, 24, 32  # one cache line each
+SYNC_SIZE = 40
 POLLS_BEFORE_YIELD = 1 if JIT_DISABLED else 2000
 _YIELD_SYMBOL = "SwitchToThread" if os.name == "nt" else "sched_yield"
 _plain_lock = threading.Lock()
@@ -88,16 +88,19 @@ def yield_processor(typingctx):
 
 @inlined
 def wait_for_all(sync, n_threads):
-    """Return once all ``n_threads`` threads have called this."""
+    """Return True once all ``n_threads`` threads have called this, False if one of them never will."""
     if n_threads == 1:
-        return
+        return True
     opened = atomic_load(sync, OPENED)
     if atomic_add(sync, ARRIVED, 1) == n_threads - 1:
         atomic_store(sync, ARRIVED, 0)
         atomic_add(sync, OPENED, 1)
-        return
+        return True
     polls = 0
     while atomic_load(sync, OPENED) == opened:
+        if atomic_load(sync, ABORT) != 0:
+            return False
         polls += 1
         if polls >= POLLS_BEFORE_YIELD:
             yield_processor()
+    return True

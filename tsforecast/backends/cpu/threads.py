@@ -7,35 +7,67 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tsforecast.backends.cpu.sync import STOP
+from tsforecast.backends.cpu.sync import ABORT, STOP
+
+POLL_SECONDS = 0.1  # a wait without a limit cannot be interrupted everywhere
+
+
+class _Crew:
+    """Threads that start their calls together, once all of them exist, and tell when they have ended."""
+
+    def __init__(self, calls: list[Callable[[], object]], sync: np.ndarray):
+        self._calls, self._sync = calls, sync
+        self.results: list[object] = [None] * len(calls)
+        self.errors: list[BaseException] = []
+        self._gate, self._called_off = threading.Event(), False
+        self._ended = [threading.Event() for _ in calls]
+
+    def start(self) -> None:
+        """Start the threads; if that fails half-way, none of them calls anything."""
+        try:
+            for i in range(len(self._calls)):
+                threading.Thread(target=self._run, args=(i,), daemon=True).start()
+        except BaseException:
+            self._called_off = True
+            raise
+        finally:
+            self._gate.set()
+
+    def _run(self, i: int) -> None:
+        self._gate.wait()
+        try:
+            if not self._called_off:
+                self.results[i] = self._calls[i]()
+        except BaseException as error:
+            self.errors.append(error)
+            self._sync[ABORT] = self._sync[STOP] = 1  # the others must not wait for this thread at a barrier
+        finally:
+            self._ended[i].set()
+
+    def wait(self) -> None:
+        """Return when every call has ended; an interrupt asks them to stop, and is raised after they have."""
+        interrupt = None
+        for ended in self._ended:
+            while not ended.is_set():
+                try:
+                    ended.wait(POLL_SECONDS)
+                except BaseException as error:  # not join(): after an interrupt it would take the thread for ended
+                    interrupt = interrupt or error
+                    self._sync[STOP] = 1
+        if interrupt is not None:
+            raise interrupt
 
 
 def run_threads(calls: list[Callable[[], object]], sync: np.ndarray) -> list[object]:
     """Run all calls at once, one thread each, and return their results in order.
 
-    The threads end with this function, so nothing is left behind for a fork to trip over. An interrupt of the waiting
-    thread (Ctrl-C) sets the stop flag that kernels poll, waits for them and is then raised again.
+    No call is running any more when this returns or raises, so that nobody writes behind the caller's back and nothing
+    is left for a fork to trip over. An interrupt of the waiting thread (Ctrl-C) sets the stop flag that kernels poll,
+    waits for them and is then raised again. What a call raises is raised here, after the others were stopped.
     """
-    results: list[object] = [None] * len(calls)
-    errors: list[BaseException] = []
-
-    def run(i: int) -> None:
-        try:
-            results[i] = calls[i]()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(i,), daemon=True) for i in range(len(calls))]
-    for thread in threads:
-        thread.start()
-    try:
-        for thread in threads:
-            thread.join()
-    except BaseException:
-        sync[STOP] = 1
-        for thread in threads:
-            thread.join()
-        raise
-    if errors:
-        raise errors[0]
-    return results
+    crew = _Crew(calls, sync)
+    crew.start()
+    crew.wait()
+    if crew.errors:
+        raise crew.errors[0]
+    return crew.results

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from tsforecast.backends.cpu.jit import inlined, kernel
 
 MIN_RELATIVE_SCALE = 1e-7  # see backends.reference.windows
@@ -22,17 +24,17 @@ def location_and_scale(T, F, f, m, norm, values, start):
     n = m if m > 0 else T
     level = 0.0
     for t in range(T - n, T):
-        level += float(values[start + t * F + f])
+        level += np.float64(values[start + t * F + f])
     level /= n
     if norm == NORM_CENTER:
         return level, 1.0
     mean = 0.0
     for t in range(T):
-        mean += float(values[start + t * F + f])
+        mean += np.float64(values[start + t * F + f])
     mean /= T
     spread = 0.0
     for t in range(T):
-        d = float(values[start + t * F + f]) - mean
+        d = np.float64(values[start + t * F + f]) - mean
         spread += d * d
     spread = math.sqrt(spread / T)
     return level, spread if spread > MIN_RELATIVE_SCALE * abs(level) else 1.0
@@ -57,13 +59,13 @@ def gather(
                 frame[b, 0] = level
                 frame[b, 1] = scale
             for t in range(T):
-                z = (float(values[start + t * F + f]) - level) / scale
+                z = (np.float64(values[start + t * F + f]) - level) / scale
                 xh[(t * B + b) * S + f] = z
                 if skip:
                     head[b * A + t * F + f] = z
         for k in range(K):
             if m > 0:
-                z = float(values[start + (T - m + k % m) * F])
+                z = np.float64(values[start + (T - m + k % m) * F])
                 base[b, k] = (z - frame[b, 0]) / frame[b, 1]
             else:
                 base[b, k] = 0.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tsforecast.backends.base import StepRule, TrainState, Windows
+from tsforecast.backends.base import StepRule, TrainState, Windows, check_plain
 from tsforecast.backends.reference import losses, network, optimizers
 from tsforecast.backends.reference.windows import Frame, gather, gather_targets, normalise
 from tsforecast.exceptions import DivergedError
@@ -75,7 +75,7 @@ class ReferenceBackend:
         loss, d_output = losses.batch_loss(rule, _by_quantile(spec, output), frame.to_network(target), weights)
         gradient, _ = network.backward(spec, w, z, tapes, d_output.reshape(output.shape))
         if rule.solver != "adamw":
-            decay = rule.alpha / weights.sum() * w * _is_weight(spec)
+            decay = rule.alpha / weights.sum() * w * spec.is_weight()
             loss += 0.5 * float(decay @ w)
             gradient += decay
         return loss, gradient
@@ -122,6 +122,7 @@ class ReferenceBackend:
         self, spec: NetworkSpec, params: NDArray, x: NDArray, cotangent: NDArray
     ) -> tuple[NDArray, NDArray, NDArray]:
         """Return outputs ``[N,K*Q]``, ``dparams [P]`` and ``dx [N,T,F]`` of ``sum(outputs * cotangent)``."""
+        check_plain(spec)
         w, x64 = params.astype(np.float64), x.astype(np.float64)
         output, tapes = network.forward(spec, w, x64)
         dparams, dx = network.backward(spec, w, x64, tapes, cotangent.astype(np.float64))
@@ -133,7 +134,7 @@ class ReferenceBackend:
         w, m, v = (a.astype(np.float64) for a in (state.params, state.m, state.v))
         clipped = optimizers.clip(gradient, rule.max_grad_norm)
         state.params[:], state.m[:], state.v[:] = optimizers.step(
-            rule, w, clipped, m, v, state.step, lr, _is_weight(spec)
+            rule, w, clipped, m, v, state.step, lr, spec.is_weight()
         )
 
 
@@ -146,14 +147,6 @@ def _read(spec: NetworkSpec, windows: Windows, rows: NDArray[np.int64]) -> tuple
 def _by_quantile(spec: NetworkSpec, output: Array) -> Array:
     """``[B,K*Q]`` as ``[B,K,Q]``."""
     return output.reshape(-1, spec.n_outputs, spec.n_quantiles)
-
-
-def _is_weight(spec: NetworkSpec) -> NDArray[np.bool_]:
-    """``[P]`` True where an entry of the flat vector belongs to a weight matrix, False for biases."""
-    flags = np.ones(spec.n_params, dtype=bool)
-    for name, view in spec.views(flags).items():
-        view[...] = not name.endswith(".b")
-    return flags
 
 
 def _chunks(n: int) -> list[NDArray[np.int64]]:
