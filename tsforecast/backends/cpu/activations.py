@@ -1,9 +1,13 @@
-"""tanh and sigmoid of lanes, the same bits everywhere: additions, multiplications and one division, no libm.
+"""tanh and sigmoid of lanes, the same bits everywhere: additions, multiplications and divisions, no libm.
 
-With e = exp(2x) - 1:  tanh(x) = e / (e + 2)  and  sigmoid(x) = (1 + tanh(x/2)) / 2. e comes from the reduction 2x = n
-ln2 + r, |r| <= ln2/2 (Cody and Waite 1980), as 2^n (exp(r) - 1) + (2^n - 1), which keeps full relative accuracy near
-zero; exp(r) - 1 = r + r^2 q(r) with q the Taylor polynomial, whose remainder is below half an ulp of the result.
+With e(t) = 2^t - 1:  tanh(x) = e / (e + 2) at t = 2x log2(e),  sigmoid(x) = 1 / (e + 2) at t = -x log2(e).
+e comes from the reduction t = n + f, |f| <= 1/2, as 2^n (2^f - 1) + (2^n - 1), which keeps full relative accuracy near
+zero; 2^f - 1 = f q(f) with q the Taylor polynomial, whose remainder is below half an ulp of the result. The rounding of
+t itself costs |t| ulp of 2^t, which saturation takes back: absolute errors of tanh and sigmoid stay at a few ulp of 1.
 Arguments are clamped where tanh rounds to 1; NaN stays NaN, so that a diverging network is seen.
+
+Division is the slowest step, so the four gates of an LSTM share one: 1/a and 1/b are b r and a r with r = 1/(a b). The
+clamp bounds each of the four denominators by 1e8 (float32) or 3e17, and their product is far from overflow.
 """
 
 from __future__ import annotations
@@ -15,67 +19,86 @@ from llvmlite import ir
 from numba import types
 
 from tsforecast.backends.cpu.jit import twin_of
-from tsforecast.backends.cpu.lanes import I32, I64, LANES, emit_fma, vector_type
+from tsforecast.backends.cpu.lanes import I32, I64, LANES, LANES_OF, emit_fma, vector_type
 
-# Per dtype: clamp of tanh's argument, terms of q, high and low part of ln 2 (the high part times n is exact),
-# mantissa bits, exponent bias, integer of the same width.
-_CONSTANTS = {
-    types.float32: (9.2, 6, 0.693359375, -2.12194440054690583e-4, 23, 127, I32),
-    types.float64: (20.0, 12, 0.693147180369123816490, 1.90821492927058770002e-10, 52, 1023, I64),
-}
+# Per dtype: clamp of tanh's argument, terms of q, mantissa bits, exponent bias, integer of the same width.
+_CONSTANTS = {types.float32: (9.2, 7, 23, 127, I32), types.float64: (20.0, 13, 52, 1023, I64)}
+_LOG2_E = 1.0 / math.log(2.0)
 
 
-def _emit_expm1(builder, dtype, x):
-    """exp(x) - 1 for arguments that cannot overflow."""
-    _, terms, ln2_high, ln2_low, mantissa, bias, integer = _CONSTANTS[dtype]
-    vector = vector_type(dtype)
+def _lanes(dtype, value: float):
+    return ir.Constant(vector_type(dtype), [value] * LANES)
 
-    def constant(value):
-        return ir.Constant(vector, [value] * LANES)
 
-    def integers(value):
-        return ir.Constant(ir.VectorType(integer, LANES), [value] * LANES)
-
+def _emit_exp2m1(builder, dtype, t):
+    """2^t - 1 for arguments that cannot overflow."""
+    _, terms, mantissa, bias, integer = _CONSTANTS[dtype]
+    integers = ir.VectorType(integer, LANES)
     # Adding 1.5 * 2^mantissa rounds to an integer n and leaves n in the low bits of the sum.
-    magic = constant(1.5 * 2.0**mantissa)
-    shifted = emit_fma(builder, dtype, x, constant(1.0 / math.log(2.0)), magic)
-    n = builder.fsub(shifted, magic)
-    r = emit_fma(builder, dtype, n, constant(-ln2_high), x)
-    r = emit_fma(builder, dtype, n, constant(-ln2_low), r)
-    q = constant(1.0 / math.factorial(terms + 1))
-    for k in range(terms, 1, -1):
-        q = emit_fma(builder, dtype, q, r, constant(1.0 / math.factorial(k)))
-    p = emit_fma(builder, dtype, builder.fmul(r, r), q, r)
-    exponent = builder.add(builder.bitcast(shifted, ir.VectorType(integer, LANES)), integers(bias))
-    power = builder.bitcast(builder.shl(exponent, integers(mantissa)), vector)
-    return emit_fma(builder, dtype, power, p, builder.fsub(power, constant(1.0)))
+    magic = _lanes(dtype, 1.5 * 2.0**mantissa)
+    shifted = builder.fadd(t, magic)
+    f = builder.fsub(t, builder.fsub(shifted, magic))
+    coefficients = [math.log(2.0)]  # ln(2)^k / k!
+    for k in range(2, terms + 1):
+        coefficients.append(coefficients[-1] * math.log(2.0) / k)
+    q = _lanes(dtype, coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
+        q = emit_fma(builder, dtype, q, f, _lanes(dtype, coefficient))
+    exponent = builder.add(builder.bitcast(shifted, integers), ir.Constant(integers, [bias] * LANES))
+    power = builder.bitcast(builder.shl(exponent, ir.Constant(integers, [mantissa] * LANES)), vector_type(dtype))
+    return emit_fma(builder, dtype, power, builder.fmul(f, q), builder.fsub(power, _lanes(dtype, 1.0)))
 
 
-def _emit_tanh(builder, dtype, x):
-    clamp, vector = _CONSTANTS[dtype][0], vector_type(dtype)
-    for comparison, bound in ((">", clamp), ("<", -clamp)):
-        limit = ir.Constant(vector, [bound] * LANES)
+def _emit_fraction(builder, dtype, x, slope: float):
+    """e(slope * x log2(e)) and e + 2, for ``slope`` 2 (tanh) or -1 (sigmoid)."""
+    bound = _CONSTANTS[dtype][0] * 2.0 / abs(slope)
+    for comparison, limit in ((">", _lanes(dtype, bound)), ("<", _lanes(dtype, -bound))):
         x = builder.select(builder.fcmp_ordered(comparison, x, limit), limit, x)
-    e = _emit_expm1(builder, dtype, builder.fadd(x, x))
-    return builder.fdiv(e, builder.fadd(e, ir.Constant(vector, [2.0] * LANES)))
+    e = _emit_exp2m1(builder, dtype, builder.fmul(x, _lanes(dtype, slope * _LOG2_E)))
+    return e, builder.fadd(e, _lanes(dtype, 2.0))
 
 
 @twin_of(np.tanh)
 def tanh(typingctx, x):
-    """Hyperbolic tangent of every lane; absolute error below 2 ulp of 1."""
+    """Hyperbolic tangent of every lane."""
 
     def codegen(context, builder, sig, args):
-        return _emit_tanh(builder, x.dtype, args[0])
+        return builder.fdiv(*_emit_fraction(builder, x.dtype, args[0], 2.0))
 
     return x(x), codegen
 
 
-@twin_of(lambda x: np.tanh(x * x.dtype.type(0.5)) * x.dtype.type(0.5) + x.dtype.type(0.5))
+def _plain_sigmoid(x):
+    return np.tanh(x * x.dtype.type(0.5)) * x.dtype.type(0.5) + x.dtype.type(0.5)
+
+
+@twin_of(_plain_sigmoid)
 def sigmoid(typingctx, x):
-    """Logistic function of every lane; absolute error below 2 ulp of 1."""
+    """Logistic function of every lane."""
 
     def codegen(context, builder, sig, args):
-        half = ir.Constant(vector_type(x.dtype), [0.5] * LANES)
-        return emit_fma(builder, x.dtype, _emit_tanh(builder, x.dtype, builder.fmul(args[0], half)), half, half)
+        return builder.fdiv(_lanes(x.dtype, 1.0), _emit_fraction(builder, x.dtype, args[0], -1.0)[1])
 
     return x(x), codegen
+
+
+@twin_of(lambda i, f, g, o: (_plain_sigmoid(i), _plain_sigmoid(f), np.tanh(g), _plain_sigmoid(o)))
+def gates(typingctx, i, f, g, o):
+    """``(sigmoid(i), sigmoid(f), tanh(g), sigmoid(o))`` of every lane, with one division."""
+    dtype = i.dtype
+
+    def codegen(context, builder, sig, args):
+        below_i, below_f, below_o = (_emit_fraction(builder, dtype, args[k], -1.0)[1] for k in (0, 1, 3))
+        above_g, below_g = _emit_fraction(builder, dtype, args[2], 2.0)
+        a, b = builder.fmul(below_i, below_f), builder.fmul(below_g, below_o)
+        r = builder.fdiv(_lanes(dtype, 1.0), builder.fmul(a, b))
+        over_a, over_b = builder.fmul(r, b), builder.fmul(r, a)
+        values = (
+            builder.fmul(over_a, below_f),
+            builder.fmul(over_a, below_i),
+            builder.fmul(above_g, builder.fmul(over_b, below_o)),
+            builder.fmul(over_b, below_g),
+        )
+        return context.make_tuple(builder, sig.return_type, values)
+
+    return types.UniTuple(LANES_OF[dtype], 4)(i, f, g, o), codegen

@@ -22,7 +22,8 @@ accumulate, activation gradients are assigned.
 
 from __future__ import annotations
 
-from tsforecast.backends.cpu.activations import sigmoid, tanh
+from tsforecast.backends.cpu.activations import gates as activate
+from tsforecast.backends.cpu.activations import tanh
 from tsforecast.backends.cpu.jit import inlined, kernel
 from tsforecast.backends.cpu.lanes import LANES, fma, load, splat, store
 from tsforecast.backends.cpu.tile import multiply
@@ -68,10 +69,9 @@ def forward(
             for b in range(B):
                 z = first + b * 4 * LANES
                 unit = (t * B + b) * Hp + p * LANES
-                i = sigmoid(load(gates, z))  # 2a
-                f = sigmoid(load(gates, z + LANES))
-                g = tanh(load(gates, z + 2 * LANES))  # 2b
-                o = sigmoid(load(gates, z + 3 * LANES))  # 2c
+                i, f, g, o = activate(  # 2a, 2b, 2c
+                    load(gates, z), load(gates, z + LANES), load(gates, z + 2 * LANES), load(gates, z + 3 * LANES)
+                )
                 c_new = fma(f, load(c, unit), i * g)  # 3a
                 tanh_c = tanh(c_new)
                 store(gates, z, i)
@@ -106,9 +106,12 @@ def backward(
     for q in range(B * Hp):
         dc[q] = 0
     for t in range(T - 1, -1, -1):
+        if every_step:  # here, since a branch among lanes would keep them out of registers
+            for q in range(0, B * Hp, LANES):
+                store(dh, q, load(dh, q) + load(dout, t * B * Hp + q))
         for p in range(P):
             for b in range(B):
-                _cell_backward(T, B, Hp, t, p, b, c, tc, gates, dout, every_step, dh, dc, dz)
+                _cell_backward(T, B, Hp, t, p, b, c, tc, gates, dh, dc, dz)
         if t > 0:
             multiply(B, P, 4 * Hp, dz, 0, 4 * Hp, 1, wh_t, 0, dh, 0, Hp, LANES, False)  # 1a, by h
         if want_dx:
@@ -123,7 +126,7 @@ def backward(
 
 
 @inlined
-def _cell_backward(T, B, Hp, t, p, b, c, tc, gates, dout, every_step, dh, dc, dz):
+def _cell_backward(T, B, Hp, t, p, b, c, tc, gates, dh, dc, dz):
     """Lines 3b to 2a backwards, for one row and the units of block p; buffers as in ``backward``."""
     z = ((p * T + t) * B + b) * 4 * LANES
     unit = (t * B + b) * Hp + p * LANES
@@ -132,8 +135,6 @@ def _cell_backward(T, B, Hp, t, p, b, c, tc, gates, dout, every_step, dh, dc, dz
     i, f = load(gates, z), load(gates, z + LANES)
     g, o = load(gates, z + 2 * LANES), load(gates, z + 3 * LANES)
     tanh_c, dh_t = load(tc, unit), load(dh, here)
-    if every_step:
-        dh_t = dh_t + load(dout, unit)
     dc_t = fma(dh_t * o, one - tanh_c * tanh_c, load(dc, here))  # 3b
     dz_i = dc_t * g * i * (one - i)  # 3a, 2a
     dz_f = dc_t * load(c, unit) * f * (one - f)  # 3a, 2a
