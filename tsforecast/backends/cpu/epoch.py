@@ -1,8 +1,8 @@
 """The compiled entry points: a training epoch, the loss, forecasts and gradients. Each runs without the GIL.
 
 Threads. A batch is cut into shards, a number that depends on the batch alone (``shard_count``); thread j takes shards
-j, j + n, ...; then every thread adds up the shards' gradients, in their order, for its own range of parameters, and
-after the global norm is known steps them. So the bits do not depend on the number of threads.
+j, j + n, ...; then every thread adds up the shards' gradients, in their order, for its own range, and after the global
+norm is known steps its own range of parameters. So the bits do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -114,25 +114,39 @@ def shard_step(net, layers, rule, data, rows, share, packed, memory, thread, sha
 
 
 @inlined
-def reduce_chunk(rule, state, memory, n_shards, share, chunk, first, last):
-    """Add up the shards' gradients of a chunk of parameters, with the penalty; note its norm and penalty."""
+def add_shards(memory, n_shards, first, last):
+    """Add the other shards' packed gradients, in their order, to the first one's, from ``first`` to ``last - 1``."""
+    total = memory.shard_gradients[0]
+    for s in range(1, n_shards):
+        shard = memory.shard_gradients[s]
+        for i in range(first, last):
+            total[i] += shard[i]
+
+
+@inlined
+def finish_chunk(rule, state, memory, share, chunk, first, last):
+    """Bring a chunk of the gradient into the order of the parameters, add the penalty, note norm and penalty."""
     decay = 0.0 if rule.solver == ADAMW else rule.alpha * share
-    norm, penalty = 0.0, 0.0
+    penalty = 0.0
+    packed, g = memory.shard_gradients[0], memory.gradient
     for i in range(first, last):
-        place = state.at[i]
-        g = memory.shard_gradients[0, place]
-        for s in range(1, n_shards):
-            g += memory.shard_gradients[s, place]
-        memory.gradient[i] = g
+        g[i] = packed[state.at[i]]
     if decay > 0.0:
         for i in range(first, last):
             w = np.float64(state.params[i]) * np.float64(state.is_weight[i])
-            memory.gradient[i] = np.float64(memory.gradient[i]) + decay * w
+            g[i] = np.float64(g[i]) + decay * w
             penalty += 0.5 * decay * w * w
-    for i in range(first, last):
-        wide = np.float64(memory.gradient[i])
-        norm += wide * wide
-    memory.chunk_norms[chunk] = norm
+    # Four sums side by side, since one would wait for every addition.
+    n0, n1, n2, n3 = 0.0, 0.0, 0.0, 0.0
+    whole = first + (last - first) // 4 * 4
+    for i in range(first, whole, 4):
+        n0 += np.float64(g[i]) * np.float64(g[i])
+        n1 += np.float64(g[i + 1]) * np.float64(g[i + 1])
+        n2 += np.float64(g[i + 2]) * np.float64(g[i + 2])
+        n3 += np.float64(g[i + 3]) * np.float64(g[i + 3])
+    for i in range(whole, last):
+        n0 += np.float64(g[i]) * np.float64(g[i])
+    memory.chunk_norms[chunk] = (n0 + n1) + (n2 + n3)
     memory.chunk_penalties[chunk] = penalty
 
 
@@ -155,9 +169,14 @@ def train_epoch(thread, n_threads, sync, net, layers, rule, data, order, batch_s
                 shard_step(net, layers, rule, data, mine, 1.0 / weight, state.packed, memory, thread, s)
         if not wait_for_all(sync, n_threads):
             return STOPPED
+        if n_shards > 1:
+            n = net.n_gradient
+            add_shards(memory, n_shards, n * thread // n_threads, n * (thread + 1) // n_threads)
+            if not wait_for_all(sync, n_threads):
+                return STOPPED
         for chunk in range(thread, n_chunks, n_threads):
             first, last = chunk * NORM_CHUNK, min(P, (chunk + 1) * NORM_CHUNK)
-            reduce_chunk(rule, state, memory, n_shards, 1.0 / weight, chunk, first, last)
+            finish_chunk(rule, state, memory, 1.0 / weight, chunk, first, last)
         if thread == 0:
             atomic_store(sync, HALT, atomic_load(sync, STOP))
         if not wait_for_all(sync, n_threads):
