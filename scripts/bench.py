@@ -274,9 +274,11 @@ def draw(results: list[dict], peers: list[str], path: Path) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib import ticker
 
     names = list(dict.fromkeys(result["case"] for result in results))
-    figure, panels = plt.subplots(1, 2, sharey=True, figsize=(9, 0.36 * len(names) + 1.6), layout="constrained")
+    size = 9, 0.36 * len(names) + 1.6
+    figure, panels = plt.subplots(1, 2, sharex=True, sharey=True, figsize=size, layout="constrained")
     for panel, work, title in zip(panels, WORK, ("training step", "inference"), strict=True):
         panel.axvline(1, color="0.3", linewidth=1)
         for result in results:
@@ -286,8 +288,11 @@ def draw(results: list[dict], peers: list[str], path: Path) -> None:
                 ratio = result[work]["peers"][peer]["ratio"]
                 panel.plot(ratio, height, "o", ms=6, color=f"C{k}", mfc=f"C{k}" if few else "white")
         panel.set(xscale="log", title=title, xlabel="times as long as tsforecast")
+        panel.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
         panel.xaxis.set_major_formatter("{x:g}")
-        panel.grid(axis="x", color="0.9", which="both")
+        panel.xaxis.set_minor_locator(ticker.NullLocator())
+        panel.grid(color="0.92")
+        panel.set_axisbelow(True)
         panel.spines[["top", "right", "left"]].set_visible(False)
         panel.tick_params(left=False)
     panels[0].set_yticks(range(len(names)), names)

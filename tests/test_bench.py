@@ -1,4 +1,4 @@
-"""The benchmark runs without other frameworks, counts operations, and refuses a contender that computes another thing."""
+"""The benchmark runs without other frameworks, and refuses a contender that computes something else."""
 
 import json
 import runpy
