@@ -6,6 +6,7 @@ import pytest
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.linear_model import Ridge
 
+from tsforecast import Forecaster
 from tsforecast.data.panel import Panel
 from tsforecast.forecasting.conformal import _choose_origins, calibration_scores, half_widths
 from tsforecast.forecasting.state import make_spec
@@ -75,8 +76,7 @@ def test_scores_are_errors_of_held_out_rows_in_the_series_own_unit():
     assert LastSeason.seen == (8 * (60 - drop - 11 + 1),)  # windows of 8 + 3 that end before the held-out rows
     for s in (0, 7):
         y = panel.series(s)
-        head = y[: 60 - drop]
-        unit = np.abs(head[4:] - head[:-4]).mean()
+        unit = np.abs(y[4:] - y[:-4]).mean()  # of the whole history: widths are multiplied with it
         for j in (0, 5):
             end = 60 - 3 - j
             expected = np.abs(y[end : end + 3] - y[end - 4 : end - 1]) / unit
@@ -113,3 +113,21 @@ def test_intervals_cover_new_data():
     out = df[df.ds >= 48].merge(model.predict(level=[80]), on=["unique_id", "ds"])
     inside = (out.y >= out["Ridge-lo-80"]) & (out.y <= out["Ridge-hi-80"])
     assert inside.mean() == pytest.approx(0.8, abs=0.05)
+
+
+def test_series_that_just_began_do_not_widen_the_intervals_of_others():
+    """Silent until the held-out rows, then large: in the unit of the silence their errors would be astronomical."""
+    rng = np.random.default_rng(8)
+    rows, ordinary = 120, 30
+    y = 100 + 10 * rng.standard_normal((ordinary + 6, rows))
+    y[ordinary:] = 0.0
+    y[ordinary:, -6:] = 5000 + 100 * rng.standard_normal((6, 6))
+    widths = {}
+    for n in (ordinary, ordinary + 6):
+        df = pd.DataFrame(
+            {"unique_id": np.repeat(np.arange(n), rows), "ds": np.tile(np.arange(rows), n), "y": y[:n].ravel()}
+        )
+        model = Forecaster(Ridge(), horizon=3, season_length=1, n_timesteps=6).fit(df)
+        out = model.predict(level=[80])
+        widths[n] = (out["Ridge-hi-80"] - out["Ridge-lo-80"])[: 3 * ordinary].median()
+    assert widths[ordinary + 6] < 3 * widths[ordinary]

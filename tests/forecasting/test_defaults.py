@@ -26,18 +26,19 @@ def test_the_default_network():
 
 
 @pytest.mark.parametrize(
-    ("season", "horizon", "median_length", "lengths"),
+    ("season", "horizon", "median_length", "n_windows", "lengths"),
     [
-        (12, 18, 200, (24, 36)),
-        (12, 18, 180, (24, 36)),
-        (12, 18, 179, (24, 24)),
-        (52, 8, 5000, (104, 104)),
-        (1, 6, 50, (4, 12)),
-        (1, 1, 50, (4, 6)),
+        (12, 18, 200, 5000, (24, 36)),
+        (12, 18, 180, 400, (24, 36)),
+        (12, 18, 179, 400, (24, 24)),
+        (12, 18, 500, 399, (12, 12)),
+        (52, 8, 5000, 5000, (104, 104)),
+        (1, 6, 50, 5, (4, 12)),
+        (1, 1, 50, 500, (4, 6)),
     ],
 )
-def test_window_lengths(season, horizon, median_length, lengths):
-    assert defaults.window_lengths(season, horizon, median_length) == lengths
+def test_window_lengths(season, horizon, median_length, n_windows, lengths):
+    assert defaults.window_lengths(season, horizon, median_length, n_windows) == lengths
 
 
 def test_logarithms_keep_their_scale():

@@ -237,3 +237,78 @@ class TestDefaultNetwork:
         scores = table.set_index("model")["MAE"]
         assert scores["SeasonalNaive"] == pytest.approx(35.9167, abs=1e-3)  # worked by hand from the last four years
         assert scores["LSTMRegressor"] < 32
+
+
+def test_early_stopping_watches_the_last_windows_of_all_series(monkeypatch):
+    """Not the windows of the last series, which would make one id's name decide over all others."""
+    seen = {}
+
+    def spy(self, windows, *, val=None, **shape):
+        seen["train"], seen["val"] = windows, val
+        return original(self, windows, val=val, **shape)
+
+    original = LSTMRegressor._fit_windows
+    monkeypatch.setattr(LSTMRegressor, "_fit_windows", spy)
+    df = seasonal_frame(4, rows=60)
+    network = LSTMRegressor(4, early_stopping=True, max_iter=2, batch_size=64)
+    Forecaster(network, horizon=3, freq="MS", n_timesteps=12, calibrate=False).fit(df)
+    assert np.unique(seen["val"].x_starts // 60).tolist() == [0, 1, 2, 3]
+    assert np.unique(seen["train"].x_starts // 60).tolist() == [0, 1, 2, 3]
+
+
+def test_a_series_that_is_only_flat_of_late_keeps_its_interval():
+    rng = np.random.default_rng(3)
+    y = np.where(rng.random((3, 200)) < 0.1, rng.integers(1, 9, (3, 200)), 0).astype(float)
+    y[0, -40:] = 0.0
+    y[2] = 7.0
+    df = pd.DataFrame({"unique_id": np.repeat(list("abc"), 200), "ds": np.tile(np.arange(200), 3), "y": y.ravel()})
+    model = Forecaster(Ridge(), horizon=4, n_timesteps=10).fit(df)
+    out = model.predict(level=[95])
+    width = (out["Ridge-hi-95"] - out["Ridge-lo-95"]).to_numpy().reshape(3, 4)
+    assert (width[0] > 0).all()
+    assert (width[2] == 0).all()
+    assert (out["Ridge"][8:] == 7.0).all()
+    new = pd.DataFrame({"unique_id": ["c"], "ds": [200], "y": [9.0]})
+    after = model.update(new).predict(level=[95]).iloc[8:]
+    assert (after["Ridge-hi-95"] > after["Ridge-lo-95"]).all(), "it is constant no longer"
+
+
+def test_a_value_far_from_the_rest_of_its_series_is_named_by_fit_and_update():
+    df = seasonal_frame(2).assign(y=lambda d: d["y"] - d["y"].mean())
+    model = Forecaster(LSTMRegressor(4, max_iter=1), horizon=3, freq="MS", n_timesteps=12, calibrate=False).fit(df)
+    before = model.predict()
+    last = df.groupby("unique_id")["ds"].max()["s1"]
+    new = pd.DataFrame({"unique_id": ["s1"], "ds": [last + pd.offsets.MonthBegin()], "y": [1e30]})
+    with pytest.raises(DataError, match=r"series 's1', .*1e\+30 is .* times the spread"):
+        model.update(new)
+    pd.testing.assert_frame_equal(model.predict(), before)
+
+
+@pytest.mark.parametrize("names", [{"alias": "y"}, {"alias": "ds"}, {"alias": "cutoff"}, {"target_col": "cutoff"}])
+def test_columns_that_would_share_a_name_are_refused(names):
+    df = seasonal_frame(1).rename(columns={"y": names.get("target_col", "y")})
+    with pytest.raises(DataError, match="two columns of the forecast would be called"):
+        Forecaster(Ridge(), horizon=3, freq="MS", **names).fit(df)
+
+
+def test_a_level_that_looks_like_a_share_is_refused():
+    model = Forecaster(Ridge(), horizon=3, freq="MS").fit(seasonal_frame(1))
+    with pytest.raises(DataError, match=r"level=95\?"):
+        model.predict(level=[0.95])
+
+
+def test_a_class_is_not_an_estimator():
+    with pytest.raises(TypeError, match="must be None or a regressor"):
+        Forecaster(Ridge, horizon=3, freq="MS").fit(seasonal_frame(1))
+
+
+def test_a_short_series_is_not_learned_by_heart():
+    """Noise around a season: nothing beats the season, and the network must not be far worse than it is naive."""
+    errors = []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        y = 50 + 10 * np.sin(np.arange(84) * np.pi / 6) + 3 * rng.standard_normal(84)
+        df = pd.DataFrame({"ds": pd.date_range("2015", periods=72, freq="MS"), "y": y[:72]})
+        forecast = Forecaster(horizon=12, random_state=0, calibrate=False).fit(df).predict()["LSTMRegressor"]
+        errors.append(np.abs(forecast - y[72:]).mean() / np.abs(y[60:72] - y[72:]).mean())
+    assert np.mean(errors) < 1.1  # 200 passes over these 49 windows give more

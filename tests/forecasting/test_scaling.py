@@ -50,7 +50,7 @@ def test_digits_survive_a_high_level():
 
 
 def test_forecasts_of_logarithms_stay_finite():
-    scaling = SeriesScaling(True, np.zeros(1), np.ones(1), np.ones(1))
+    scaling = SeriesScaling(True, np.zeros(1), np.ones(1), np.ones(1), np.zeros(1, bool))
     assert np.isfinite(scaling.invert(np.array([[1e4, -1e4]]), np.array([0]))).all()
 
 

@@ -10,7 +10,7 @@ from tsforecast.exceptions import NotEnoughHistoryError
 from tsforecast.forecasting import defaults
 from tsforecast.forecasting.scaling import SeriesScaling
 from tsforecast.forecasting.state import make_spec
-from tsforecast.forecasting.windows import choose_n_timesteps, refuse_short, training_windows
+from tsforecast.forecasting.windows import choose_n_timesteps, hold_out_last, refuse_short, training_windows
 
 
 def panel_of(*lengths):
@@ -55,15 +55,16 @@ def test_flat_windows_are_left_out_unless_there_are_no_others():
 @pytest.mark.parametrize(
     ("lengths", "season", "horizon", "steps"),
     [
-        ((180, 240), 12, 12, 36),  # three seasons, where the median series has 15
-        ((100, 120), 12, 12, 24),  # two seasons
-        ((42, 240, 240), 12, 12, 30),  # what the shortest can train with
-        ((30, 120), 12, 12, 24),  # two seasons; the shortest is only forecast
-        ((15, 120), 12, 12, 15),  # all the shortest has
-        ((14, 14), 4, 6, 8),
-        ((300,), 52, 10, 104),  # long seasons twice
+        ((240, 240, 240), 12, 12, 36),  # three seasons, where the median series has 15
+        ((170, 170, 170, 170), 12, 12, 24),  # two seasons
+        ((42, 240, 240, 240), 12, 12, 30),  # what the shortest can train with
+        ((30, 240, 240, 240), 12, 12, 24),  # two seasons; the shortest is only forecast
+        ((15, 240, 240, 240), 12, 12, 15),  # all the shortest has
+        ((180, 240), 12, 12, 12),  # few windows: one season
+        ((14, 14), 4, 6, 4),
+        ((600,), 52, 10, 104),  # long seasons twice at the most
         ((50,), 1, 6, 12),
-        ((20,), 12, 6, 14),  # one training window
+        ((24,), 12, 12, 12),  # one training window
     ],
 )
 def test_window_lengths(lengths, season, horizon, steps):
@@ -77,3 +78,22 @@ def test_too_little_history_is_named():
         choose_n_timesteps(panel_of(5, 17), 12, 6)
     with pytest.raises(NotEnoughHistoryError, match=r"7 of 8 series .* 's0' \(3 rows\), .* 's4' \(7 rows\) and 2 more"):
         refuse_short(panel_of(3, 4, 5, 6, 7, 8, 9, 10), 10)
+
+
+def test_early_stopping_holds_out_the_end_of_every_series():
+    """T=8, K=3, tails of different length: no training window shares a row with a held-out one."""
+    panel = panel_of(60, 40, 11, 30)
+    spec = make_spec(8, 3, 4, "standard", True)
+    scaling = SeriesScaling.fit(panel, 4, False)
+    windows = training_windows(panel, scaling.apply(panel), scaling, spec)
+    train, held = hold_out_last(windows, panel, spec, 0.1)
+    series_of = lambda starts: np.searchsorted(panel.indptr, starts, side="right") - 1  # noqa: E731
+    # 50, 30, 1 and 20 windows
+    assert np.bincount(series_of(held.x_starts)).tolist() == [5, 3, 1, 2]
+    for s in range(4):
+        mine, theirs = (w.x_starts[series_of(w.x_starts) == s] for w in (train, held))
+        assert (panel.indptr[s + 1] - theirs.max()) == 11
+        assert len(mine) == 0 or mine.max() + 8 <= theirs.min()
+    assert len(train) == (50 - 5 - 7) + (30 - 3 - 7) + 0 + (20 - 2 - 7)
+    with pytest.raises(NotEnoughHistoryError, match="leaves none of 101"):
+        hold_out_last(windows, panel, spec, 0.99)

@@ -53,7 +53,9 @@ def calibration_scores(panel: Panel, recipe: Recipe) -> np.ndarray:
     ends = full.indptr[1:, None] - k - np.arange(origins)  # one past the last row of each scored window
     predicted = forecast(trained.model, z, (ends - spec.n_timesteps).ravel(), spec)
     actual = z[ends.ravel()[:, None] + np.arange(k)]
-    return np.abs(actual - predicted) / np.repeat(trained.scaling.error_scale, origins)[:, None]
+    # In the unit that widths are later multiplied with: the unit of the shortened history can be tiny, or none at all.
+    unit = SeriesScaling.fit(full, spec.season_length, recipe.log).unit_of_error / trained.scaling.scale
+    return np.abs(actual - predicted) / np.repeat(unit, origins)[:, None]
 
 
 def _choose_origins(lengths, span, k, season_length) -> int:

@@ -12,12 +12,13 @@ LINEAR_SKIP = True
 # Seasons of series whose logarithm behaves better: years, quarters, months, weeks. Days and hours do without.
 LOG_SEASONS = (1, 4, 12, 52)
 LOG_SCALE = 2.0  # median standard deviations of a training window that make one model unit of a logarithm
+FEW_WINDOWS = 400  # below, windows are 1 season: every step of a window is a parameter to learn
 LONG_SERIES = 15  # seasons in the median series from which windows are 3 seasons instead of 2
 
 # The default network takes at least and at most so many optimiser steps, within so many passes: few windows are seen
-# more often than many.
+# more often than many, but not so often that they are learned by heart.
 STEPS = (400, 2700)
-EPOCHS = (8, 200)  # fewest, unless they are more than the most steps; most
+EPOCHS = (8, 15)  # fewest, unless they are more than the most steps; most
 BATCH_SIZES = (32, 256)
 HIDDEN_UNITS = 24
 LEARNING_RATE = 5e-3
@@ -29,14 +30,18 @@ MAX_WINDOWS = 250_000  # more are thinned out evenly
 MIN_ERROR_SCALE = 0.05
 
 
-def window_lengths(season_length: int, horizon: int, median_length: float) -> tuple[int, int]:
-    """Shortest and longest window that are taken when the user names none: 2 seasons, 3 where series are long.
+def window_lengths(season_length: int, horizon: int, median_length: float, n_windows: int) -> tuple[int, int]:
+    """Shortest and longest window that are taken when the user names none.
+
+    1 season where that is few series or rows (``n_windows`` of 2 seasons), else 2, or 3 where series are long.
 
     Without a season (1) twice the horizon, at least 6 steps and at most 24; seasons above 31 steps are taken twice.
     """
     if season_length == 1:
         longest = max(6, min(24, 2 * horizon))
         return min(4, longest), longest
+    if n_windows < FEW_WINDOWS:
+        return season_length, season_length
     is_long = median_length >= LONG_SERIES * season_length and season_length <= 31
     return 2 * season_length, (3 if is_long else 2) * season_length
 

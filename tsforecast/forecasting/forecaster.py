@@ -34,7 +34,7 @@ class Forecaster(BaseEstimator):
         ``LSTMRegressor`` or any scikit-learn regressor; cloned, never changed. ``window_norm``, ``season_length``,
         ``linear_skip`` and ``standardize`` of ours are set by the Forecaster; other regressors get windows normalised
         outside.
-        None: an LSTM of 32 units whose passes and batch size follow the amount of data (``forecasting/defaults.py``).
+        None: an LSTM of 24 units whose passes and batch size follow the amount of data (``forecasting/defaults.py``).
     horizon : int
         K, the number of steps that are forecast.
     freq : str or int, default=None
@@ -177,13 +177,15 @@ class Forecaster(BaseEstimator):
             Series shorter than one window, or none long enough to train on.
         """
         self._validate_params()
+        self._check_names()
         return self._fit_panel(self._read(df, self.freq))
 
     def _read(self, df, freq) -> Panel:
         return Panel.from_frame(df, freq, id_col=self.id_col, time_col=self.time_col, target_col=self.target_col)
 
     def _fit_panel(self, panel: Panel) -> Forecaster:
-        if self.estimator is not None and not (hasattr(self.estimator, "fit") and hasattr(self.estimator, "predict")):
+        is_regressor = hasattr(self.estimator, "fit") and hasattr(self.estimator, "predict")
+        if self.estimator is not None and (isinstance(self.estimator, type) or not is_regressor):
             raise TypeError(f"estimator={self.estimator!r} must be None or a regressor with fit and predict")
         refuse_beyond(panel, "float32" if self.estimator is None else models.compute_dtype(self.estimator))
         season = self._choose_season(panel)
@@ -206,6 +208,17 @@ class Forecaster(BaseEstimator):
         state = FittedState(spec, trained.model, trained.scaling, scores, panel.tail(steps), alias)
         self._publish(state, trained.n_windows)
         return self
+
+    def _check_names(self) -> None:
+        """Every column of an answer needs a name of its own."""
+        taken = [self.id_col, self.time_col, self.target_col, "cutoff", "SeasonalNaive"]
+        names = taken if self.alias is None else [*taken, self.alias]
+        double = [name for name in names if names.count(name) > 1]
+        if double:
+            raise DataError(
+                f"two columns of the forecast would be called {double[0]!r} (ids, times, target, cut-offs, the "
+                "baseline of a backtest and the alias); choose another id_col, time_col, target_col or alias"
+            )
 
     def _publish(self, state: FittedState, n_windows: int) -> None:
         self._state = state
@@ -357,4 +370,6 @@ def check_levels(level) -> list[float]:
     for value in levels:
         if not isinstance(value, (int, float, np.number)) or not 0 < value < 100:
             raise DataError(f"level={value!r} must be a coverage in per cent, above 0 and below 100, such as 80 or 95")
+        if value < 1:
+            raise DataError(f"level={value!r} is below one per cent; coverages are in per cent: level={value * 100:g}?")
     return levels

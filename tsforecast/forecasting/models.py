@@ -6,6 +6,8 @@ normalisation is done here, in float64, with the arithmetic of the reference bac
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 
 from tsforecast.backends.base import Windows
@@ -28,6 +30,7 @@ def compute_dtype(estimator) -> str:
 def configure(estimator, spec: NetworkSpec, random_state, n_jobs):
     """Clone the estimator and hand it what the Forecaster decides."""
     from sklearn.base import clone
+    from sklearn.utils import check_random_state
 
     model = clone(estimator)
     known = model.get_params(deep=False)
@@ -40,16 +43,24 @@ def configure(estimator, spec: NetworkSpec, random_state, n_jobs):
             "standardize": False,  # series come scaled; statistics over all windows would move the seasonal base
         }
     if random_state is not None and "random_state" in known:
-        wanted["random_state"] = random_state
+        is_number = isinstance(random_state, Integral)
+        wanted["random_state"] = random_state if is_number else check_random_state(random_state).randint(2**31)
     if n_jobs is not None and "n_jobs" in known:
         wanted["n_jobs"] = n_jobs
     return model.set_params(**wanted)
 
 
-def fit_model(model, windows: Windows, spec: NetworkSpec):
+def stops_early(model) -> bool:
+    """Tell whether the model is one of ours that holds out windows to know when to stop."""
+    return is_native(model) and model.early_stopping
+
+
+def fit_model(model, windows: Windows, spec: NetworkSpec, held_out: Windows | None = None):
     """Train on windows in model units; return the fitted model (a wrapper, where one is needed)."""
     if is_native(model):
-        return model._fit_windows(windows, n_timesteps=spec.n_timesteps, n_features=1, n_outputs=spec.n_outputs)
+        return model._fit_windows(
+            windows, n_timesteps=spec.n_timesteps, n_features=1, n_outputs=spec.n_outputs, val=held_out
+        )
     from sklearn.multioutput import MultiOutputRegressor
     from sklearn.utils import get_tags
     from sklearn.utils.validation import has_fit_parameter

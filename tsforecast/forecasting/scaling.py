@@ -22,6 +22,7 @@ from tsforecast.forecasting import defaults, elementary
 # exp() beyond this leaves float64; a forecast there is clipped, so that it stays a finite number.
 MAX_LOG = 700.0
 # Largest magnitude that survives squaring in sums over windows, by the type that the model computes in.
+MODEL_LIMITS = {"float32": 1e12, "float64": 1e90}  # of values in model units, well inside what the estimators take
 LIMITS = {"float32": float(np.finfo(np.float32).max), "float64": 1e150}
 
 
@@ -33,6 +34,7 @@ class SeriesScaling:
     location: np.ndarray  # [S] float64
     scale: np.ndarray  # [S] float64, > 0
     error_scale: np.ndarray  # [S] float64, > 0
+    constant: np.ndarray  # [S] bool, the whole history is one value
 
     @classmethod
     def fit(cls, panel: Panel, season_length: int, log: bool) -> SeriesScaling:
@@ -45,7 +47,13 @@ class SeriesScaling:
         varies = spread > 1e-12 * np.abs(location)
         scale = np.where(varies & (not log), spread, 1.0)
         error = _unit_of_error(centred / np.repeat(scale, lengths), panel, season_length)
-        return cls(log, location, scale, np.where(varies, error, 1.0))
+        constant = np.maximum.reduceat(panel.values, starts) == np.minimum.reduceat(panel.values, starts)
+        return cls(log, location, scale, np.where(varies, error, 1.0), constant)
+
+    @property
+    def unit_of_error(self) -> np.ndarray:
+        """``error_scale`` in units of ``u`` instead of z [S]: what scores of differently scaled models share."""
+        return self.error_scale * self.scale
 
     def apply(self, panel: Panel) -> np.ndarray:
         """Values of ``panel`` (of the same series) in the units of the model [R]."""
@@ -60,7 +68,7 @@ class SeriesScaling:
 
     def divided_by(self, factor: float) -> SeriesScaling:
         """Let one model unit be ``factor`` times what it was."""
-        return SeriesScaling(self.log, self.location, self.scale * factor, self.error_scale / factor)
+        return SeriesScaling(self.log, self.location, self.scale * factor, self.error_scale / factor, self.constant)
 
     def importance(self, panel: Panel, centre: np.ndarray, series: np.ndarray, season_length: int) -> np.ndarray:
         """Weight [N] of an error of one model unit around ``centre`` [N] (model units) of the series [N].
@@ -125,4 +133,14 @@ def refuse_beyond(panel: Panel, dtype: str) -> None:
         raise DataError(
             f"{panel.describe(rows[0])}: the value {panel.values[rows[0]]:g} is outside the {dtype} range "
             f"(+-{LIMITS[dtype]:.3g}; {len(rows)} such values in all); correct it or divide the column by a constant"
+        )
+
+
+def refuse_unscalable(panel: Panel, z: np.ndarray, dtype: str) -> None:
+    """Raise where a value is so far from the rest of its series that model units leave the type of the model."""
+    rows = np.flatnonzero(~(np.abs(z) <= MODEL_LIMITS[dtype]))
+    if len(rows):
+        raise DataError(
+            f"{panel.describe(rows[0])}: the value {panel.values[rows[0]]:g} is {abs(z[rows[0]]):.1g} times the spread "
+            f"of its series, too far for {dtype} ({len(rows)} such values in all); correct it, or leave the series out"
         )

@@ -15,7 +15,7 @@ from tsforecast.data.panel import Columns, Panel
 from tsforecast.exceptions import DataError, ModelFileError
 from tsforecast.forecasting import models
 from tsforecast.forecasting.conformal import half_widths
-from tsforecast.forecasting.scaling import SeriesScaling, refuse_beyond, refuse_nonpositive
+from tsforecast.forecasting.scaling import SeriesScaling, refuse_beyond, refuse_nonpositive, refuse_unscalable
 from tsforecast.forecasting.training import forecast
 from tsforecast.forecasting.windows import last_windows, refuse_short
 from tsforecast.spec import NetworkSpec
@@ -48,10 +48,10 @@ class FittedState:
             assert self.scores is not None
             half = half_widths(self.scores, level)[:h] * scaling.error_scale[:, None]
             bands |= {f"{self.alias}-lo-{level:g}": z - half, f"{self.alias}-hi-{level:g}": z + half}
-        flat, last = _is_constant(panel), panel.values[panel.indptr[1:] - 1, None]
+        flat, last = scaling.constant, panel.values[panel.indptr[1:] - 1, None]
         columns = {}
         for name, band in bands.items():
-            # A history without any variation gives the constant itself, to the bit, and intervals of no width.
+            # A history that never varied gives the constant itself, to the bit, and intervals of no width.
             columns[name] = np.where(flat[:, None], last, scaling.invert(band, np.arange(len(panel)))).ravel()
         for name, values in columns.items():
             if not np.isfinite(values).all():
@@ -72,6 +72,8 @@ class FittedState:
         known = source >= 0
         for field in ("location", "scale", "error_scale"):
             getattr(own, field)[known] = getattr(self.scaling, field)[source[known]]
+        own.constant[known] &= self.scaling.constant[source[known]]
+        refuse_unscalable(joined, own.apply(joined), models.compute_dtype(self.model))
         return replace(self, scaling=own, panel=joined.tail(self.spec.n_timesteps))
 
     # ---------------------------------------------------------- model files
@@ -93,6 +95,7 @@ class FittedState:
             **_ids_out(panel.ids),
         }
         arrays |= {"location": scaling.location, "scale": scaling.scale, "error_scale": scaling.error_scale}
+        arrays["constant"] = scaling.constant.astype(np.uint8)
         if self.scores is not None:
             arrays["scores"] = self.scores
         meta = {
@@ -142,7 +145,8 @@ class FittedState:
             Columns(*meta["columns"]),
             kind,
         )
-        scaling = SeriesScaling(bool(meta["log"]), arrays["location"], arrays["scale"], arrays["error_scale"])
+        learned = (arrays[name] for name in ("location", "scale", "error_scale"))
+        scaling = SeriesScaling(bool(meta["log"]), *learned, arrays["constant"].astype(bool))
         state = cls(spec, model, scaling, arrays.get("scores"), panel, meta["alias"])
         state._check()
         return state
@@ -157,6 +161,7 @@ class FittedState:
             and panel.values.shape == panel.times.shape == (n * spec.n_timesteps,)
             and panel.values.dtype == np.float64
             and all(a.shape == (n,) and a.dtype == np.float64 for a in learned)
+            and scaling.constant.shape == (n,)
             and (scaling.scale > 0).all()
             and (scaling.error_scale > 0).all()
             and ((panel.values > 0).all() or not scaling.log)
@@ -183,12 +188,6 @@ def make_spec(n_timesteps: int, horizon: int, season_length: int, window_norm: s
         season_length=season_length,
         linear_skip=linear_skip,
     )
-
-
-def _is_constant(panel: Panel) -> np.ndarray:
-    """Tell for each series whether all its rows are equal [S]."""
-    starts = panel.indptr[:-1]
-    return np.maximum.reduceat(panel.values, starts) == np.minimum.reduceat(panel.values, starts)
 
 
 def _network_class(name: str) -> Any:

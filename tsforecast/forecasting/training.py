@@ -15,8 +15,8 @@ import numpy as np
 from tsforecast.data.panel import Panel
 from tsforecast.forecasting import models
 from tsforecast.forecasting.defaults import LOG_SCALE
-from tsforecast.forecasting.scaling import SeriesScaling
-from tsforecast.forecasting.windows import training_windows, typical_spread, window_frames
+from tsforecast.forecasting.scaling import SeriesScaling, refuse_unscalable
+from tsforecast.forecasting.windows import hold_out_last, training_windows, typical_spread, window_frames
 from tsforecast.spec import NetworkSpec
 
 logger = logging.getLogger(__name__)
@@ -49,14 +49,19 @@ class Recipe:
         scaling = SeriesScaling.fit(panel, self.spec.season_length, self.log)
         if self.log:
             scaling = scaling.divided_by(LOG_SCALE * typical_spread(panel, scaling.apply(panel), self.spec))
-        windows = training_windows(panel, scaling.apply(panel), scaling, self.spec)
+        z = scaling.apply(panel)
+        windows = training_windows(panel, z, scaling, self.spec)
         estimator = self.make_estimator(len(windows))
         logger.info(
             "training %s on %d windows of %d series, up to %s passes",
             type(estimator).__name__, len(windows), len(panel), getattr(estimator, "max_iter", 1),
         )  # fmt: skip
         model = models.configure(estimator, self.spec, self.random_state, self.n_jobs)
-        return Trained(scaling, models.fit_model(model, windows, self.spec), len(windows))
+        refuse_unscalable(panel, z, models.compute_dtype(model))
+        n_windows, held_out = len(windows), None
+        if models.stops_early(model):
+            windows, held_out = hold_out_last(windows, panel, self.spec, model.validation_fraction)
+        return Trained(scaling, models.fit_model(model, windows, self.spec, held_out), n_windows)
 
 
 def forecast(model, z: np.ndarray, starts: np.ndarray, spec: NetworkSpec) -> np.ndarray:

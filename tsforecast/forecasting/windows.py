@@ -49,6 +49,39 @@ def training_windows(panel: Panel, z: np.ndarray, scaling: SeriesScaling, spec: 
     return Windows(z, starts, z, starts + spec.n_timesteps, weights / weights.mean())
 
 
+def hold_out_last(windows: Windows, panel: Panel, spec: NetworkSpec, fraction: float) -> tuple[Windows, Windows]:
+    """Hold out the last windows of every series for early stopping.
+
+    Windows less than ``max(T, K)`` rows before the first held-out one are used by neither side, so that no training
+    window shares an input step or a target with a held-out one.
+
+    Raises
+    ------
+    NotEnoughHistoryError
+        If no training window remains.
+    """
+    series = np.searchsorted(panel.indptr, windows.x_starts, side="right") - 1
+    counts = np.bincount(series, minlength=len(panel))
+    n_held = np.ceil(counts * fraction).astype(np.int64)
+    ends = np.cumsum(counts)
+    held = np.arange(len(series)) >= (ends - n_held)[series]
+    first_held = np.full(len(panel), np.iinfo(np.int64).max)
+    np.minimum.at(first_held, series[held], windows.x_starts[held])
+    kept = windows.x_starts <= first_held[series] - max(spec.n_timesteps, spec.n_outputs)
+    if not kept.any():
+        raise NotEnoughHistoryError(
+            f"early_stopping=True holds out {fraction:.0%} of the windows and leaves none of {len(series)} to train "
+            "on; bring more history, lower validation_fraction, or set early_stopping=False"
+        )
+    return _rows(windows, kept), _rows(windows, held)
+
+
+def _rows(windows: Windows, rows: np.ndarray) -> Windows:
+    return replace(
+        windows, x_starts=windows.x_starts[rows], y_starts=windows.y_starts[rows], weights=windows.weights[rows]
+    )
+
+
 def training_starts(panel: Panel, spec: NetworkSpec) -> tuple[np.ndarray, np.ndarray]:
     """Starts of the windows to train on and their series, both [N]; see ``training_windows``."""
     span = spec.n_timesteps + spec.n_outputs
@@ -99,12 +132,13 @@ def window_frames(z: np.ndarray, starts: np.ndarray, spec: NetworkSpec) -> Windo
 
 
 def choose_n_timesteps(panel: Panel, season_length: int, horizon: int) -> int:
-    """Pick the window length: 2 to 3 seasons, as long as the shortest series can train with, if it can.
+    """Pick the window length: 1 to 3 seasons, as long as the shortest series can train with, if it can.
 
     Raises ``NotEnoughHistoryError`` where no series holds one season and one horizon.
     """
     shortest, longest = int(panel.lengths.min()), int(panel.lengths.max())
-    low, high = defaults.window_lengths(season_length, horizon, float(np.median(panel.lengths)))
+    n_windows = int(np.maximum(panel.lengths - 2 * season_length - horizon + 1, 0).sum())
+    low, high = defaults.window_lengths(season_length, horizon, float(np.median(panel.lengths)), n_windows)
     steps = min(max(shortest - horizon, low), high)
     steps = min(steps, longest - horizon)
     needed = max(season_length, 2)
