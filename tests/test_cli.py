@@ -18,7 +18,7 @@ import pytest
 
 import tsforecast
 from tsforecast import cli
-from tsforecast.forecasting import defaults
+from tsforecast.forecasting import defaults, files
 from tsforecast.forecasting.files import EXACT
 
 QUICK = ["--max-iter", "1", "--n-timesteps", "12"]
@@ -136,6 +136,111 @@ class TestForecast:
         assert out.read_text() == "old"
         assert sorted(p.name for p in tmp_path.iterdir()) == ["in.csv", "out.csv"]
 
+    @pytest.mark.parametrize("closed", [False, True])
+    def test_a_broken_log_does_not_cost_the_forecast(self, capsys, table, tmp_path, monkeypatch, closed):
+        out = tmp_path / "out.csv"
+        with open("/dev/full", "w", buffering=1) as full:
+            monkeypatch.setattr(sys, "stderr", None if closed else full)
+            code = cli.main(["forecast", str(table), "--horizon", "2", "-o", str(out), *QUICK])
+        assert code == 0
+        assert len(pd.read_csv(out)) == 4
+        assert capsys.readouterr().out == ""  # print(file=None) would write the log here
+
+    def test_a_reader_that_leaves_does_not_cost_the_model(self, table, tmp_path, monkeypatch):
+        read, write = os.pipe()
+        os.close(read)
+        with open(write, "w") as gone:
+            monkeypatch.setattr(sys, "stdout", gone)
+            code = cli.main(["forecast", str(table), "--horizon", "2", "--save", str(tmp_path / "m.tsf"), *QUICK])
+        assert code == 0
+        assert len(tsforecast.load_model(tmp_path / "m.tsf").predict()) == 4
+
+    def test_an_hourly_forecast_with_a_zone_is_an_input_again(self, capsys, tmp_path):
+        first, out = tmp_path / "hours.parquet", tmp_path / "out.csv"
+        options = ["--horizon", 10, "--level", "--season-length", 6, *QUICK]
+        hours = pd.date_range("2024-10-26 20:00", periods=60, freq="h", tz="Europe/Berlin")
+        pd.DataFrame({"ds": hours[:50], "y": 5 + np.sin(np.arange(50))}).to_parquet(first)
+        assert run(capsys, "forecast", first, "-o", out, *options)[0] == 0
+        back = files.read_table(str(out), id_col="unique_id", time_col="ds")
+        assert back["ds"].tolist() == hours[50:].tolist()
+        # the first 50 hours cross the end of summer time
+        pd.DataFrame({"ds": hours[:50], "y": 5 + np.sin(np.arange(50))}).to_csv(tmp_path / "hours.csv", index=False)
+        again = tmp_path / "again.csv"
+        assert run(capsys, "forecast", tmp_path / "hours.csv", "-o", again, *options)[0] == 0
+        utc = files.read_table(str(again), id_col="unique_id", time_col="ds")
+        assert utc["ds"].tolist() == hours[50:].tolist()
+        assert utc["LSTMRegressor"].tolist() == back["LSTMRegressor"].tolist()
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    """Whatever is refused must be refused before the work."""
+    monkeypatch.setattr(tsforecast.Forecaster, "fit", lambda *_: pytest.fail("trained first"))
+
+
+@pytest.mark.usefixtures("no_training")
+class TestOutputsAreCheckedFirst:
+    @pytest.mark.parametrize(
+        ("args", "code", "words"),
+        [
+            (["-o", "{table}"], 2, "INPUT and --output are the same file"),
+            (["-o", "{folder}/../{name}/in.csv"], 2, "INPUT and --output are the same file"),
+            (["--save", "{folder}/link.csv"], 2, "INPUT and --save are the same file"),
+            (["-o", "{folder}/new.csv", "--save", "{folder}/new.csv"], 2, "--output and --save are the same file"),
+            (["--plot", "{folder}/new.png", "--save", "{folder}/new.png"], 2, "--plot and --save are the same file"),
+            (["--save", "{folder}/no/x.tsf"], 4, "no/x.tsf': its folder does not exist"),
+            (["--plot", "{folder}/no/x.png"], 4, "no/x.png': its folder does not exist"),
+            (["-o", "{folder}/dir.csv"], 4, "dir.csv' is a folder"),
+            (["--save", ""], 4, "'' is a folder"),
+            (["-o", "/proc/x.csv"], 4, "'/proc/x.csv' cannot be written"),
+            (["--save", "/proc/x"], 4, "'/proc/x' cannot be written"),
+            (["-o", "{folder}/x.xlsx"], 2, "use --output-format"),
+            (["-o", "{folder}/x.parquet.gz"], 2, "without .gz"),
+            (["-o", "{folder}/x.gz", "--output-format", "parquet"], 2, "without .gz"),
+            (["-o", "{folder}/x.csv.zip"], 2, "cannot write .zip"),
+            (["--plot", "{folder}/x.bmp"], 2, ".png"),
+        ],
+    )
+    def test_names(self, capsys, table, args, code, words):
+        folder = table.parent
+        (folder / "link.csv").symlink_to(table)
+        (folder / "dir.csv").mkdir()
+        before = sorted(folder.iterdir()), table.read_bytes()
+        filled = [a.format(table=table, folder=folder, name=folder.name) for a in args]
+        found, _, stderr = run(capsys, "forecast", table, "--horizon", 2, *filled)
+        assert (found, words in stderr) == (code, True), stderr
+        assert ".tmp" not in stderr
+        assert (sorted(folder.iterdir()), table.read_bytes()) == before
+
+    @pytest.mark.parametrize(
+        ("stream", "args", "words"),
+        [
+            ("stdout", ["forecast", "{table}", "--horizon", "2"], "standard output is closed"),
+            ("stdout", ["backtest", "{table}", "--horizon", "2"], "standard output is closed"),
+            ("stdout", ["info"], "standard output is closed"),
+            ("stdin", ["forecast", "-", "--horizon", "2"], "standard input is closed"),
+        ],
+    )
+    def test_closed_streams(self, capsys, table, monkeypatch, stream, args, words):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, stream, None)
+            code = cli.main([a.format(table=table) for a in args])
+        assert code == 4
+        assert words in capsys.readouterr().err
+
+    def test_without_pyarrow(self, capsys, table, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
+        code, _, stderr = run(capsys, "forecast", table, "--horizon", 2, "-o", tmp_path / "x.parquet")
+        assert (code, "tsforecast[parquet]" in stderr) == (4, True)
+
+
+@pytest.mark.parametrize(("command", "code"), [("info", 0), ("info --wrong", 2)])
+def test_a_full_standard_error_does_not_change_the_exit_code(command, code):
+    """Python itself ends with 120 where it cannot flush a stream at exit."""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "tsforecast", *command.split()], stdout=-3, stderr=full)
+    assert done.returncode == code
+
 
 @pytest.mark.needs_jit
 def test_warmup_and_the_default_network(capsys, table, tmp_path):
@@ -155,18 +260,22 @@ def test_warmup_and_the_default_network(capsys, table, tmp_path):
         (["forecast", "{table}", "--dataset", "air_passengers", "--horizon", "3"], 2, "either INPUT or --dataset"),
         (["forecast", "{table}", "--horizon", "0"], 2, "1 or more"),
         (["forecast", "{table}", "--horizon", "2", "--level", "100"], 2, "below 100"),
+        (["forecast", "{table}", "--horizon", "2", "--level", "0.95"], 2, "did you mean 95?"),
+        (["forecast", "--horizon", "2", "--level", "80", "95", "{table}"], 2, "if it is INPUT, write it before"),
+        (["forecast", "{table}", "--horizon", "abc"], 2, "'abc' is not a whole number"),
+        (["forecast", "{table}", "--horizon", "2", "--seed", "1.5"], 2, "'1.5' is not a whole number"),
+        (["forecast", "{table}", "--horizon", "2", "--n-jobs", "all"], 2, "'all' is not a whole number"),
+        (["forecast", "https://localhost/in.csv", "--horizon", "2"], 3, "is a URL"),
         (["forecast", "{table}", "--horizon", "2", "--seed", "-1"], 2, "2**32"),
         (["forecast", "{table}", "--horizon", "2", "--n-jobs", "0"], 2, "0 threads"),
         (["forecast", "{table}", "--horizon", "2", "--n-timesteps", "1"], 2, "n_timesteps"),
         (["nothing"], 2, "invalid choice"),
         ([], 2, "COMMAND"),
-        (["forecast", "none.csv", "--horizon", "3"], 3, "none.csv"),
-        (["forecast", "--dataset", "none", "--horizon", "3"], 3, "air_passengers"),
+        (["forecast", "none.csv", "--horizon", "3"], 3, "none.csv: there is no such file"),
+        (["forecast", "--dataset", "none", "--horizon", "3"], 2, "air_passengers"),
         (["forecast", "{table}", "--horizon", "3", "--freq", "D"], 3, "series 'a'"),
         (["forecast", "{table}", "--horizon", "100"], 3, "longest"),
         (["forecast", "{table}", "--horizon", "3", "--target-col", "sales"], 3, "'sales'"),
-        (["forecast", "{table}", "--horizon", "3", "-o", "out.xlsx"], 3, "--format"),
-        (["forecast", "{table}", "--horizon", "3", "--plot", "out.bmp"], 3, ".png"),
         (["forecast", "{table}", "--horizon", "3", "-o", "no/such/out.csv"], 4, "folder"),
     ],
 )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import tsforecast
+from tsforecast._files import check_target
 
 Log = Callable[..., None]  # log(message, **facts)
 
@@ -34,6 +35,10 @@ def _load(args: argparse.Namespace, log: Log) -> tuple[Any, dict[str, Any]]:
         "n_jobs": args.n_jobs,
     }
     if args.dataset is not None:
+        if args.dataset not in datasets.list_datasets():
+            raise argparse.ArgumentTypeError(
+                f"no data set {args.dataset!r}; there are: {', '.join(datasets.list_datasets())}"
+            )
         entry = datasets.info(args.dataset)
         df = datasets.load(args.dataset)
         options["freq"] = args.freq or entry.freq
@@ -44,20 +49,54 @@ def _load(args: argparse.Namespace, log: Log) -> tuple[Any, dict[str, Any]]:
     return df, options
 
 
+def _check_files(args: argparse.Namespace) -> None:
+    """Refuse before the work what could not be written after it, or would overwrite the input or another result.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        A name is at fault.
+    OSError, ImportError
+        A folder or a library is.
+    """
+    from tsforecast.forecasting.files import check_output
+
+    plot, save = getattr(args, "plot", None), getattr(args, "save", None)
+    named = {"INPUT": args.input, "--output": args.output, "--plot": plot, "--save": save}
+    seen: dict[str, str] = {}
+    for option, path in named.items():
+        if path is None or path == "-":
+            continue
+        real = os.path.realpath(path)
+        if real in seen and (os.path.isfile(real) or not os.path.exists(real)):  # all may go to /dev/null
+            raise argparse.ArgumentTypeError(f"{seen[real]} and {option} are the same file, {path!r}; name another")
+        seen[real] = option
+    try:
+        if args.output is not None:
+            check_output(args.output, args.output_format)
+        if plot is not None:
+            from tsforecast.forecasting.plotting import check_plot
+
+            check_plot(plot)
+    except tsforecast.DataError as err:
+        raise argparse.ArgumentTypeError(str(err)) from err
+    for path in (plot, save):
+        if path is not None:
+            check_target(path)
+
+
 def forecast(args: argparse.Namespace, log: Log) -> str:
     """Train on the table, forecast what follows, write it."""
-    from tsforecast.forecasting.files import check_output, write_table
+    from tsforecast.forecasting.files import write_table
+    from tsforecast.forecasting.plotting import plot_forecast
 
-    check_output(args.output, args.output_format)  # a wrong name is told before the work, not after
-    if args.plot:
-        from tsforecast.forecasting.plotting import check_plot, plot_forecast
-
-        check_plot(args.plot)
+    _check_files(args)
     df, options = _load(args, log)
     _tell_if_cold(log)
     model = tsforecast.Forecaster(**options).fit(df)
     predictions = model.predict(level=args.level)
-    write_table(predictions, args.output, args.output_format)
+    if args.output != "-":
+        write_table(predictions, args.output, args.output_format)
     log(
         f"{args.horizon} steps of {len(predictions) // args.horizon} series ({_stamps(predictions, args)}), from "
         f"windows of {model.n_timesteps_} steps (freq {model.freq_}, season {model.season_length_}, "
@@ -65,12 +104,14 @@ def forecast(args: argparse.Namespace, log: Log) -> str:
     )
     if args.output != "-":
         log(f"wrote {args.output}")
-    if args.plot:
+    if args.plot is not None:
         plot_forecast(df, predictions, args.plot, columns=(args.id_col, args.time_col, args.target_col))
         log(f"wrote {args.plot}")
-    if args.save:
+    if args.save is not None:
         model.save(args.save)
         log(f"wrote {args.save}")
+    if args.output == "-":  # last, because the reader may stop reading
+        write_table(predictions, "-", args.output_format)
     return ""
 
 
@@ -83,16 +124,15 @@ def _stamps(predictions: Any, args: argparse.Namespace) -> str:
 def backtest(args: argparse.Namespace, log: Log) -> str:
     """Forecast from past cut-offs; the text is the table of scores."""
     from tsforecast.forecasting.backtest import backtest
-    from tsforecast.forecasting.files import check_output, write_table
+    from tsforecast.forecasting.files import write_table
 
-    if args.output:
-        check_output(args.output, args.output_format)
+    _check_files(args)
     df, options = _load(args, log)
     _tell_if_cold(log)
     table, predictions = backtest(
         tsforecast.Forecaster(**options), df, args.n_windows, None, args.step_size, not args.no_refit, args.level
     )
-    if args.output:
+    if args.output is not None:
         write_table(predictions, args.output, args.output_format)
         log(f"wrote {args.output}")
     # With the forecasts on standard output, the table would spoil them.

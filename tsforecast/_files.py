@@ -30,11 +30,34 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as err:
         with suppress(OSError):
             temporary.unlink()
+        if isinstance(err, OSError) and str(err.filename) == str(temporary):  # people know the name that they gave
+            raise OSError(err.errno, err.strerror, os.fspath(path)) from err
         raise
     _sync_folder(target.parent)
+
+
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Raise ``OSError`` with the name of ``path`` where ``replacing`` could not write it; the file stays untouched.
+
+    A file is made in the folder and removed, because permissions alone do not tell (a read-only disk, ``/proc``).
+    """
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise IsADirectoryError(f"{os.fspath(path)!r} is a folder; name a file in it")
+    if target.exists() and not target.is_file():
+        return
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{os.fspath(path)!r}: its folder does not exist; make it first")
+    probe = target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}.tmp")
+    try:
+        with open(probe, "xb"):
+            pass
+        probe.unlink()
+    except OSError as err:
+        raise type(err)(f"{os.fspath(path)!r} cannot be written in its folder: {err.strerror}") from err
 
 
 def _sync_folder(folder: Path) -> None:

@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 import tsforecast
@@ -89,31 +90,45 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--n-jobs", type=_threads, default=1, metavar="N", help="threads, -1 for all (default: 1)")
 
 
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
 def _positive(text: str) -> int:
-    value = int(text)
+    value = _whole(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
     return value
 
 
 def _seed(text: str) -> int:
-    value = int(text)
+    value = _whole(text)
     if not 0 <= value < 2**32:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 2**32 - 1")
     return value
 
 
 def _threads(text: str) -> int:
-    value = int(text)
+    value = _whole(text)
     if value == 0:
         raise argparse.ArgumentTypeError("0 threads cannot work; use 1 or more, or -1 for all processors")
     return value
 
 
 def _percent(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 100:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0 and below 100")
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number; if it is INPUT, write it before the options or after --"
+        ) from None
+    if 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1 per cent; did you mean {100 * value:g}?")
+    if not 1 <= value < 100:
+        raise argparse.ArgumentTypeError(f"{text} is not a per cent from 1 to below 100")
     return value
 
 
@@ -136,11 +151,25 @@ class _Log(logging.Handler):
             if self.as_json
             else f"[{seconds:6.1f} s] {message}"
         )
-        print(line, file=sys.stderr, flush=True)
+        _tell(line)
+
+
+def _tell(line: str) -> None:
+    """Write a line on standard error; what cannot be told (a full disk, a closed stream) must not stop the work."""
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):
+            print(line, file=sys.stderr, flush=True)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code (see ``tsforecast --help``)."""
+    try:
+        return _run(argv)
+    finally:
+        _settle()
+
+
+def _run(argv: list[str] | None) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.command in ("forecast", "backtest") and (args.input is None) == (args.dataset is None):
@@ -154,13 +183,16 @@ def main(argv: list[str] | None = None) -> int:
     try:
         from tsforecast import _commands
 
+        _refuse_closed_streams(args)
         text = getattr(_commands, args.command)(args, log)
         if text:
             print(text, flush=True)
         return OK
     except KeyboardInterrupt:
         return _fail(log, INTERRUPTED, "stopped")
-    except tsforecast.BackendUnavailableError as err:
+    except argparse.ArgumentTypeError as err:
+        return _fail(log, USAGE, str(err))
+    except (tsforecast.BackendUnavailableError, ImportError) as err:
         return _fail(log, ENVIRONMENT, str(err))
     except tsforecast.TsForecastError as err:
         return _fail(log, DATA, str(err))
@@ -168,10 +200,7 @@ def main(argv: list[str] | None = None) -> int:
         if type(err).__name__ != "InvalidParameterError":  # scikit-learn's, of an option out of range
             raise
         return _fail(log, USAGE, str(err))
-    except ImportError as err:
-        return _fail(log, ENVIRONMENT, str(err))
-    except BrokenPipeError:  # the reader has seen enough; nothing may be written at exit either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader has seen enough
         return OK
     except OSError as err:
         return _fail(log, ENVIRONMENT, str(err))
@@ -182,11 +211,31 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _fail(log: _Log, code: int, message: str) -> int:
-    if log.as_json:
-        print(json.dumps({"error": message, "exit_code": code}), file=sys.stderr)
-    else:
-        print(f"tsforecast: {message}", file=sys.stderr)
+    _tell(json.dumps({"error": message, "exit_code": code}) if log.as_json else f"tsforecast: {message}")
     return code
+
+
+def _refuse_closed_streams(args: argparse.Namespace) -> None:
+    """Raise ``OSError`` before the work where a standard stream that it needs is closed (Python has None for it)."""
+    if getattr(args, "input", None) == "-" and sys.stdin is None:
+        raise OSError("standard input is closed; name a file instead of -")
+    printed = args.command == "info" or getattr(args, "output", "") in (None, "-")
+    if printed and sys.stdout is None:
+        raise OSError("standard output is closed; " + ("open it" if args.command == "info" else "name a file with -o"))
+
+
+def _settle() -> None:
+    """Flush the standard streams; one that fails leads nowhere from now on, or Python would fail again at exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ def stamps(*args, **kwargs):
     [
         ("YS", 1), ("YE-JUN", 1), ("QS", 4), ("QE-NOV", 4), ("MS", 12), ("ME", 12), ("2MS", 6), ("5MS", 1),
         ("W-TUE", 52), ("D", 7), ("2D", 1), ("B", 5), ("h", 24), ("6h", 4), ("30min", 48), ("15min", 96),
-        ("5min", 288), ("min", 60), ("7min", 1), ("s", 60), ("ms", 1), ("SMS", 24),
+        ("5min", 288), ("min", 60), ("7min", 1), ("s", 60), ("ms", 1), ("SMS", 24), ("24h", 7), ("1440min", 7),
+        ("86400s", 7), ("7D", 52), ("168h", 52), ("14D", 26), ("60min", 24), ("300s", 288), ("48h", 1), ("90min", 16),
     ],
 )  # fmt: skip
 def test_season_lengths(freq, season):
@@ -85,6 +86,15 @@ def test_summer_time(freq, first, expected):
     assert out["ds"].tolist() == [pd.Timestamp(t).tz_convert("Europe/Berlin") for t in expected]
     again = pd.date_range(index[0], periods=33, freq=freq)
     assert out["ds"].tolist() == again[30:].tolist()
+
+
+@pytest.mark.parametrize("end", ["2018-11-01", "2019-01-10"])
+def test_a_midnight_that_the_clocks_skip(end):
+    """In Sao Paulo 2018-11-04 began at 01:00; ahead of the data or in their middle."""
+    index = pd.date_range(end=end, periods=80).tz_localize("America/Sao_Paulo", nonexistent="shift_forward")
+    with pytest.raises(DataError, match=r"America/Sao_Paulo skips or repeats.*tz_localize\(None\)"):
+        Panel.from_frame(pd.DataFrame({"ds": index, "y": 1.0}), "D").future_times(5)
+    assert Panel.from_frame(pd.DataFrame({"ds": index.tz_localize(None).normalize(), "y": 1.0})).freq.text == "D"
 
 
 def test_month_ends_and_leap_days():

@@ -29,6 +29,13 @@ def changed(column, value, row=7, dtype=object):
     return df
 
 
+def hours(day, of):
+    return pd.DataFrame({"ds": pd.Timestamp(day) + pd.to_timedelta(of, "h"), "y": 1.0})
+
+
+MONTHS = pd.period_range("2020", periods=6, freq="M")
+
+
 def test_rows_in_any_order_give_the_same_panel():
     shuffled = frame().sample(frac=1, random_state=3)
     panel = Panel.from_frame(shuffled, "MS")
@@ -41,6 +48,8 @@ def test_rows_in_any_order_give_the_same_panel():
 def test_ids_sort_by_number_or_text():
     assert Panel.from_frame(frame(unique_id=[10] * 6 + [9] * 6)).ids.tolist() == [9, 10]
     assert Panel.from_frame(frame(unique_id=["10"] * 6 + ["9"] * 6)).ids.tolist() == ["10", "9"]
+    numpy = frame(unique_id=pd.Series([1] * 3 + [np.int64(1)] * 3 + [2] * 6, dtype=object))
+    assert Panel.from_frame(numpy).lengths.tolist() == [6, 6]  # one type of number in two guises
     mixed = frame(unique_id=np.array(["1"] * 6 + [1] * 6, dtype=object))
     assert Panel.from_frame(mixed).ids.tolist() == Panel.from_frame(mixed[::-1]).ids.tolist() == [1, "1"]
 
@@ -125,6 +134,16 @@ def test_python_dates_are_taken():
         (frame(ds=pd.to_datetime(["2020-01-01", "2020-01-05", "2020-03-02"] * 4)), ["more than one row"]),
         (frame(unique_id=list("abcdefghijkl")), ["cannot be told", "freq"]),
         (frame(ds=np.arange(12, dtype="uint64") + 2**63), ["int64"]),
+        (frame(ds=pd.period_range("2020", periods=6, freq="M").append(MONTHS)), ["periods", ".dt.to_timestamp()"]),
+        (frame(ds=list(frame().ds + pd.Timedelta("14D"))), ["months", ".dt.to_period('M').dt.to_timestamp()"]),
+        (frame(ds=[201510, 201511, 201512, 201601, 201602, 201603] * 2), ["time 201601", "YYYYMM", "2015-12-01"]),
+        (frame(ds=[20240130, 20240131, 20240201, 20240202, 20240203, 20240204] * 2), ["YYYYMMDD,", "2015-12-31"]),
+        (frame(unique_id=[1] * 6 + [True] * 6), ["1 (int)", "True (bool, row 6)", "astype(str)"]),
+        (frame(unique_id=pd.Series([1] * 6 + [1.0] * 6, dtype=object)), ["1 (int)", "1.0 (float, row 6)"]),
+        (hours("2024-03-31", [*range(-9, 2), 3, 4]), ["2024-03-31 01:00", "forward", "2024-03-31T03:00+02:00", "zone"]),
+        (hours("2024-10-27", [0, 1, 2, 2, 3, 4]), ["2024-10-27 02:00", "back", "2024-10-27T02:00+02:00", "zone"]),
+        (pl.from_pandas(frame()).lazy(), ["LazyFrame", ".collect()"]),
+        (frame(y=["1.5"] * 9 + ["n. a."] * 3), ["'n. a.'", "'b'", "2020-04-01", "to_numeric"]),
     ],
 )
 def test_what_cannot_be_used_is_named(df, words):

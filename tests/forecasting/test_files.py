@@ -45,6 +45,15 @@ def test_ids_stay_text_and_time_is_read(tmp_path):
             ["2024-01-01T12+02:00", "2024-01-01T13:00+02:00"],
             [pd.Timestamp("2024-01-01 10:00Z"), pd.Timestamp("2024-01-01 11:00Z")],
         ),
+        (  # an hour apart, over the change to summer time
+            ["2024-03-31T01:00+01:00", "2024-03-31 03:00+02:00"],
+            [pd.Timestamp("2024-03-31 00:00Z"), pd.Timestamp("2024-03-31 01:00Z")],
+        ),
+        (  # days of a calendar, one of which has 23 hours
+            ["2024-03-31 00:00:00+01:00", "2024-04-01 00:00:00+02:00"],
+            [pd.Timestamp("2024-03-31"), pd.Timestamp("2024-04-01")],
+        ),
+        (["201512", "201513"], [201512, 201513]),
     ],
 )
 def test_time_as_text(tmp_path, texts, expected):
@@ -60,7 +69,9 @@ def test_time_as_text(tmp_path, texts, expected):
         ("ds,y\n2024-01-01,1\n,2\n", r"line 3.*''"),
         ("ds,y\n2024-01-01,1\n7,2\n", "line 3.*'7'|line 2"),
         ("ds,y\n2024-02-30,1\n", "does not exist"),
-        ("ds,y\n2024-03-31T01:00+01:00,1\n2024-03-31T03:00+02:00,1\n", "summer and winter"),
+        ("ds,y\n2024-03-31T01:00+01:00,1\n2024-03-31T03:00,1\n", "line 3.*with a UTC offset, or none"),
+        ("ds,y\n2024-03-31T01:00,1\n2024-03-31T03:00Z,1\n", "line 3.*with a UTC offset, or none"),
+        ("ds,y\n201511,1\n201512,2\n201601,3\n", "line 2.*'201511'.*year and month.*2015-11-01"),
         ("", r"cannot be read as csv"),
         ("a,b\n1,2,3\n1,2,3,4,5\n", "cannot be read as csv"),
         (b"\xff\xfe\x00ds,y\n", "cannot be read as csv"),
@@ -75,9 +86,42 @@ def test_an_empty_id_is_missing(tmp_path):
     assert read("unique_id,ds,y\n,1,1\na,2,1\n", tmp_path)["unique_id"].isna().tolist() == [True, False]
 
 
+@pytest.mark.parametrize("dtype", [object, "str", "string"])
+def test_text_dates_in_parquet_are_read_as_in_csv(tmp_path, dtype):
+    path = str(tmp_path / "in.parquet")
+    pd.DataFrame({"ds": pd.Series(["2024-01-31", "2024-02-29"], dtype=dtype), "y": 1.0}).to_parquet(path)
+    df = files.read_table(path, id_col="unique_id", time_col="ds")
+    assert df["ds"].tolist() == [pd.Timestamp("2024-01-31"), pd.Timestamp("2024-02-29")]
+    pd.DataFrame({"ds": pd.Series(["2024-01-31", "31/01/2024", None], dtype=dtype), "y": 1.0}).to_parquet(path)
+    with pytest.raises(DataError, match=r"in\.parquet, row 2: .*'31/01/2024'"):
+        files.read_table(path, id_col="unique_id", time_col="ds")
+
+
+@pytest.mark.parametrize("freq", ["h", "D", pytest.param("MS", id="months")])
+def test_stamps_with_a_zone_that_pandas_wrote(tmp_path, freq):
+    """Over both changes of the clocks; hours are the same instants, days and months the same dates."""
+    stamps = pd.date_range("2024-03-01", periods=6000 if freq == "h" else 12, freq=freq, tz="Europe/Berlin")
+    path = str(tmp_path / "in.csv")
+    files.write_table(pd.DataFrame({"ds": stamps, "y": 1.0}), path)
+    back = files.read_table(path, id_col="unique_id", time_col="ds")["ds"]
+    assert back.tolist() == (stamps if freq != "MS" else stamps.tz_localize(None)).tolist()
+
+
+def test_urls_are_not_fetched(monkeypatch):
+    monkeypatch.setattr("socket.socket", lambda *_: pytest.fail("went to the network"))
+    for url in ("http://localhost/in.csv", "HTTPS://localhost/in.parquet", "s3://a/in.csv", "file:///tmp/in.csv"):
+        with pytest.raises(DataError, match="is a URL"):
+            files.read_table(url, id_col="unique_id", time_col="ds")
+
+
 def test_missing_and_misnamed_files(tmp_path):
-    with pytest.raises(DataError, match=r"nothing\.csv"):
+    with pytest.raises(DataError, match=r"nothing\.csv: there is no such file"):
         files.read_table(str(tmp_path / "nothing.csv"), id_col="a", time_col="b")
+    with pytest.raises(DataError, match=r"without \.gz"):
+        files.read_table(str(tmp_path / "table.parquet.gz"), id_col="a", time_col="b")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(DataError, match=r"folder\.csv cannot be read: Is a directory"):
+        files.read_table(str(tmp_path / "folder.csv"), id_col="a", time_col="b")
     with pytest.raises(DataError, match="--format"):
         files.read_table(str(tmp_path / "table.xlsx"), id_col="a", time_col="b")
     with pytest.raises(DataError, match="cannot be read as parquet"):
@@ -127,12 +171,22 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 def test_what_cannot_be_written_is_told_before_the_work(tmp_path):
     with pytest.raises(FileNotFoundError, match="folder"):
         files.check_output(str(tmp_path / "no" / "out.csv"), None)
-    with pytest.raises(DataError, match="--format"):
+    with pytest.raises(DataError, match="--output-format"):
         files.check_output(str(tmp_path / "out"), None)
+    for name in ("out.parquet.gz", "out.csv.zst"):
+        with pytest.raises(DataError, match=name):
+            files.check_output(str(tmp_path / name), None)
     with pytest.raises(DataError, match="zip"):
         files.encode_table(pd.DataFrame({"y": [1]}), "csv", ".zip")
     files.check_output("-", None)
     files.check_output(str(tmp_path / "out"), "csv")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_names_the_target():
+    """Not the hidden file that was to become it."""
+    with pytest.raises(FileNotFoundError, match=r"'/proc/out\.csv'$"):
+        files.write_table(pd.DataFrame({"y": [1]}), "/proc/out.csv")
 
 
 def test_parquet_without_pyarrow(tmp_path, monkeypatch):

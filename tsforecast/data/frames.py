@@ -22,6 +22,8 @@ def open_frame(df, required: list[str]) -> nw.DataFrame:
     try:
         frame = nw.from_native(df, eager_only=True)
     except TypeError as err:
+        if hasattr(df, "collect"):
+            raise DataError(f"a {type(df).__name__} has no rows yet; call .collect() on it first") from err
         raise DataError(f"expected a pandas or polars DataFrame, got {type(df).__name__}") from err
     except nw.exceptions.DuplicateError as err:
         raise DataError(f"column names must differ, keep one of each: {err}") from err
@@ -68,6 +70,8 @@ def read_times(column: nw.Series, name: str, ids: np.ndarray) -> tuple[np.ndarra
     objects = column.to_list()
     if all(v is None or isinstance(v, dt.date) or v is pd.NaT for v in objects):
         return _read_date_objects(objects, name, ids)
+    if any(isinstance(v, pd.Period) for v in objects):
+        raise DataError(f"column {name!r} holds periods; make stamps of them with df[{name!r}].dt.to_timestamp()")
     if any(isinstance(v, str) for v in objects) or dtype == nw.String:
         raise DataError(
             f"column {name!r} holds text such as {objects[0]!r}; convert it with pd.to_datetime (or to whole numbers)"
@@ -153,15 +157,25 @@ def _numbers_from_objects(items, dtype, name, describe):
             except ValueError:  # a signalling Decimal NaN
                 values[row] = np.nan
         elif isinstance(item, str):
-            hint = f"text that looks like a number ({item!r})" if _is_numeric_text(item) else f"text ({item[:30]!r})"
-            raise DataError(
-                f"column {name!r} holds {hint} at {describe(row)}; convert it with pd.to_numeric(df[{name!r}])"
-            )
+            _refuse_text(items, row, name, describe)
         else:
             raise DataError(
                 f"column {name!r} (type {dtype}) holds a {type(item).__name__} at {describe(row)}; numbers are needed"
             )
     return values
+
+
+def _refuse_text(items, row, name, describe):
+    """Raise ``DataError`` at the first text that is no number; one such cell makes text of a whole column of CSV."""
+    texts = (r for r in range(row, len(items)) if isinstance(items[r], str) and not _is_numeric_text(items[r]))
+    odd = next(texts, None)
+    if odd is None:
+        hint = f"text that looks like a number ({items[row]!r}) at {describe(row)}"
+    else:
+        hint = f"text ({items[odd][:30]!r}) at {describe(odd)}"
+    raise DataError(
+        f"column {name!r} holds {hint}; it must hold numbers (in pandas: df[{name!r}] = pd.to_numeric(df[{name!r}]))"
+    )
 
 
 def _is_numeric_text(text):

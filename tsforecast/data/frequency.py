@@ -23,6 +23,7 @@ SEASONS = {
     "YS": 1, "YE": 1, "BYS": 1, "BYE": 1, "QS": 4, "QE": 4, "BQS": 4, "BQE": 4, "MS": 12, "ME": 12, "BMS": 12,
     "BME": 12, "SMS": 24, "SME": 24, "W": 52, "D": 7, "B": 5, "C": 5, "h": 24, "s": 60,
 }  # fmt: skip
+_SECONDS = {"W": 604800, "D": 86400, "h": 3600, "min": 60, "s": 1}
 # Old pandas names and polars names; "" means: start or end of the period, whichever the data show.
 ALIASES = {"H": "h", "T": "min", "m": "min", "S": "s", "d": "D", "w": "W", "L": "ms", "U": "us", "N": "ns"}
 PERIODS = {"M": "M", "mo": "M", "Q": "Q", "q": "Q", "Y": "Y", "A": "Y", "y": "Y"}
@@ -47,12 +48,15 @@ class Frequency:
 
         It is 1 for years and integer time, 12 months, 4 quarters, 52 weeks, 7 days, 5 business days, 24 hours; for
         minutes a day if the step is 5 minutes or more, else an hour. A step of several units divides it
-        (``"2MS"``: 6).
+        (``"2MS"``: 6); what is as long as another unit has its season (``"24h"``: 7, ``"7D"``: 52).
         """
         if self.is_integer:
             return 1
         n = abs(self.offset.n)
         head = re.sub(r"^\d+", "", self.offset.freqstr).split("-")[0]
+        if head in _SECONDS:
+            seconds = n * _SECONDS[head]
+            head, n = next((name, seconds // size) for name, size in _SECONDS.items() if seconds % size == 0)
         if head == "min":
             n, season = 1, (1440 // n if n >= 5 and 1440 % n == 0 else 60 // n if 60 % n == 0 else 1)
         else:
@@ -82,7 +86,16 @@ class Frequency:
         last: Any = None if end is None else zone(pd.Timestamp(end))
         try:
             index = pd.date_range(first, last, periods, self.offset)
-        except (pd.errors.OutOfBoundsDatetime, OverflowError, ValueError) as err:
+        except Exception as err:
+            # Local times that a change of the clocks skips or repeats; before pandas 3 the errors are those of pytz.
+            if tz is not None and re.search(r"nonexistent|dst|repeated|ambiguous", f"{type(err).__name__} {err}", re.I):
+                raise DataError(
+                    f"steps of {self.text!r} after {first} meet a local time that {tz} skips or repeats when the "
+                    "clocks change; days and longer steps are counted without a zone: drop it (in pandas: "
+                    "df['ds'].dt.tz_localize(None); in CSV: write dates without time and offset)"
+                ) from err
+            if not isinstance(err, (pd.errors.OutOfBoundsDatetime, OverflowError, ValueError)):
+                raise
             raise DataError(f"no time stamps of frequency {self.text!r} after {first}: {err}") from err
         return index if tz is None else index.tz_convert("UTC").tz_localize(None)
 

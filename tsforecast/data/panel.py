@@ -77,7 +77,7 @@ class Panel:
             gaps, mixed time zones, stamps off the frequency.
         """
         columns = Columns(id_col, time_col, target_col)
-        one_series = id_col == "unique_id" and "unique_id" not in getattr(df, "columns", ())
+        one_series = id_col == "unique_id" and "unique_id" not in open_frame(df, []).columns
         frame = open_frame(df, [time_col, target_col] if one_series else [id_col, time_col, target_col])
         ids = np.full(len(frame), target_col, dtype=object) if one_series else read_ids(frame[id_col], id_col)
         times, tz = read_times(frame[time_col], time_col, ids)
