@@ -107,6 +107,43 @@ def test_nullable_and_integer_columns(frame):
     assert scores(metrics.mae(nullable, ["model"])) == {"b": 3.0, "a": 0.5}
 
 
+def test_a_name_alone_is_one_model(frame, train):
+    for metric, more in (
+        (metrics.mae, ()),
+        (metrics.mase, (2, train)),
+        (metrics.pinball, (0.3,)),
+        (metrics.coverage, (80,)),
+    ):
+        pd.testing.assert_frame_equal(metric(frame, "model", *more), metric(frame, ["model"], *more))
+    with pytest.raises(DataError, match="no column 'lstm'"):
+        metrics.mae(frame, "lstm")
+
+
+def test_an_infinite_actual_value_is_refused(frame, train):
+    spoilt = frame.assign(y=[10.0, 20.0, -np.inf, 0.0, NAN])
+    for metric, more in (
+        (metrics.mae, ()),
+        (metrics.mase, (2, train)),
+        (metrics.pinball, (0.3,)),
+        (metrics.coverage, (80,)),
+    ):
+        with pytest.raises(DataError, match=r"column 'y' of df is infinite in series 'a' \(1 rows in all\)"):
+            metric(spoilt, ["model"], *more)
+    with pytest.raises(DataError, match="column 'y' of train_df is infinite in series 'b'"):
+        metrics.mase(frame, ["model"], 2, train.assign(y=train["y"].replace(6.0, np.inf)))
+
+
+def test_an_interval_without_bounds_covers_everything(frame):
+    frame["model-lo-80"], frame["model-hi-80"] = -np.inf, np.inf
+    assert scores(metrics.coverage(frame, ["model"], 80)) == {"b": 1.0, "a": 1.0}
+
+
+@pytest.mark.parametrize("seasonality", [1.0, 0, -1, "12", True, None])
+def test_a_seasonality_counts_steps(frame, train, seasonality):
+    with pytest.raises(DataError, match=f"seasonality={seasonality!r}; it must be an integer of at least 1"):
+        metrics.mase(frame, ["model"], seasonality, train)
+
+
 def test_errors_name_the_column_or_the_series(frame, train):
     with pytest.raises(DataError, match=r"no column 'lstm' \(it has: unique_id, y, model"):
         metrics.mae(frame, ["lstm"])

@@ -2,8 +2,8 @@
 
 Every function takes a long frame (pandas or polars) with an id column, the actual values ``y`` and one column a model,
 as `Forecaster.cross_validation` returns it, and gives a frame of the same library with one row a series, in order of
-first appearance, and one column a model. Rows where ``y`` is missing are not scored; a missing forecast makes the score
-of its series missing. The score of a whole set is the mean of a model's column.
+first appearance, and one column a model. Rows where ``y`` is missing are not scored, an infinite ``y`` is refused, and
+a missing forecast makes the score of its series missing. The score of a whole set is the mean of a model's column.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ __all__ = ["coverage", "mae", "mase", "pinball", "rmse", "smape"]
 Array = np.ndarray
 
 
-def mae(df: Any, models: Sequence[str], *, id_col: str = "unique_id", target_col: str = "y") -> Any:
+def mae(df: Any, models: str | Sequence[str], *, id_col: str = "unique_id", target_col: str = "y") -> Any:
     """Mean absolute error, in the units of ``y``.
 
     Parameters
     ----------
     df : DataFrame
         Long frame with the columns ``id_col``, ``target_col`` and ``models``.
-    models : sequence of str
-        Columns that hold forecasts.
+    models : str or sequence of str
+        Columns that hold forecasts; a name alone is one model.
     id_col, target_col : str
         Names of the columns with the series and the actual values.
 
@@ -42,12 +42,12 @@ def mae(df: Any, models: Sequence[str], *, id_col: str = "unique_id", target_col
     Raises
     ------
     DataError
-        A column is missing or not numeric.
+        A column is missing or not numeric, or ``y`` is infinite.
     """
     return _score(df, models, id_col, target_col, lambda y, f: np.abs(y - f))
 
 
-def rmse(df: Any, models: Sequence[str], *, id_col: str = "unique_id", target_col: str = "y") -> Any:
+def rmse(df: Any, models: str | Sequence[str], *, id_col: str = "unique_id", target_col: str = "y") -> Any:
     """Root of the mean squared error, in the units of ``y``.
 
     Parameters
@@ -63,7 +63,7 @@ def rmse(df: Any, models: Sequence[str], *, id_col: str = "unique_id", target_co
     return _score(df, models, id_col, target_col, lambda y, f: (y - f) ** 2, finish=np.sqrt)
 
 
-def smape(df: Any, models: Sequence[str], *, id_col: str = "unique_id", target_col: str = "y") -> Any:
+def smape(df: Any, models: str | Sequence[str], *, id_col: str = "unique_id", target_col: str = "y") -> Any:
     """Symmetric mean absolute percentage error as in the M4 competition, in percent from 0 to 200.
 
     The mean of ``200 |y - f| / (|y| + |f|)``, which is 0 where both are 0.
@@ -93,7 +93,7 @@ def smape(df: Any, models: Sequence[str], *, id_col: str = "unique_id", target_c
 
 def mase(
     df: Any,
-    models: Sequence[str],
+    models: str | Sequence[str],
     seasonality: int,
     train_df: Any,
     *,
@@ -125,17 +125,18 @@ def mase(
     Raises
     ------
     DataError
-        A column is missing or not numeric, or a series of ``df`` has no training rows.
+        A column is missing or not numeric, ``y`` is infinite, ``seasonality`` is no positive integer, or a series of
+        ``df`` has no training rows.
 
     References
     ----------
     R. J. Hyndman, A. B. Koehler, "Another look at measures of forecast accuracy", International Journal of Forecasting
     22(4), 2006, 679-688.
     """
-    if seasonality < 1:
-        raise DataError(f"seasonality={seasonality}; it must be at least 1")
+    if not isinstance(seasonality, (int, np.integer)) or isinstance(seasonality, bool) or seasonality < 1:
+        raise DataError(f"seasonality={seasonality!r}; it must be an integer of at least 1 (steps in a season)")
     train = open_frame(train_df, [id_col, time_col, target_col]).sort(id_col, time_col)
-    ids, y = train[id_col].to_numpy(), _floats(train, target_col)
+    ids, y = train[id_col].to_numpy(), _actuals(train, id_col, target_col, "train_df")
     codes, first = _codes(ids)
     steps = np.abs(y[seasonality:] - y[:-seasonality])
     known = (codes[seasonality:] == codes[:-seasonality]) & ~np.isnan(steps)
@@ -151,14 +152,14 @@ def mase(
     return _score(df, models, id_col, target_col, lambda y, f: np.abs(y - f), finish=lambda error: error / scale)
 
 
-def pinball(df: Any, models: Sequence[str], q: float, *, id_col: str = "unique_id", target_col: str = "y") -> Any:
+def pinball(df: Any, models: str | Sequence[str], q: float, *, id_col: str = "unique_id", target_col: str = "y") -> Any:
     """Mean pinball loss of forecasts of the quantile ``q``, in the units of ``y``: half the `mae` at ``q = 0.5``.
 
     Parameters
     ----------
     df, id_col, target_col
         As in `mae`.
-    models : sequence of str
+    models : str or sequence of str
         Columns that hold forecasts of the quantile, e.g. ``"LSTM-lo-80"`` for ``q = 0.1``.
     q : float
         The quantile, between 0 and 1.
@@ -173,14 +174,16 @@ def pinball(df: Any, models: Sequence[str], q: float, *, id_col: str = "unique_i
     return _score(df, models, id_col, target_col, lambda y, f: np.maximum(q * (y - f), (q - 1) * (y - f)))
 
 
-def coverage(df: Any, models: Sequence[str], level: float, *, id_col: str = "unique_id", target_col: str = "y") -> Any:
+def coverage(
+    df: Any, models: str | Sequence[str], level: float, *, id_col: str = "unique_id", target_col: str = "y"
+) -> Any:
     """Share of actual values inside the prediction interval, from 0 to 1, bounds included.
 
     Parameters
     ----------
     df, id_col, target_col
         As in `mae`.
-    models : sequence of str
+    models : str or sequence of str
         Models whose interval columns ``<model>-lo-<level>`` and ``<model>-hi-<level>`` are in ``df``.
     level : float
         Nominal level in percent, e.g. 80.
@@ -190,29 +193,31 @@ def coverage(df: Any, models: Sequence[str], level: float, *, id_col: str = "uni
     DataFrame
         Columns ``id_col`` and ``models``.
     """
+    models = _names(models)
     bounds = [f"{model}-{side}-{level:g}" for model in models for side in ("lo", "hi")]
     frame = open_frame(df, [id_col, target_col, *bounds])
-    y = _floats(frame, target_col)
+    y = _actuals(frame, id_col, target_col)
     inside = {}
     for model in models:
         low, high = (_floats(frame, f"{model}-{side}-{level:g}") for side in ("lo", "hi"))
-        inside[model] = np.where(np.isnan(low + high), np.nan, (low <= y) & (y <= high))
-    return _table(frame, id_col, inside, np.isfinite(y))
+        inside[model] = np.where(np.isnan(low) | np.isnan(high), np.nan, (low <= y) & (y <= high))
+    return _table(frame, id_col, inside, ~np.isnan(y))
 
 
 def _score(
     df: Any,
-    models: Sequence[str],
+    models: str | Sequence[str],
     id_col: str,
     target_col: str,
     error: Callable[[Array, Array], Array],
     finish: Callable[[Array], Array] | None = None,
 ) -> Any:
     """Mean of ``error(y, forecast)`` over the rows of each series, then ``finish`` of the means."""
+    models = _names(models)
     frame = open_frame(df, [id_col, target_col, *models])
-    y = _floats(frame, target_col)
+    y = _actuals(frame, id_col, target_col)
     errors = {model: error(y, _floats(frame, model)) for model in models}
-    return _table(frame, id_col, errors, np.isfinite(y), finish)
+    return _table(frame, id_col, errors, ~np.isnan(y), finish)
 
 
 def _table(
@@ -245,6 +250,22 @@ def _codes(ids: Array) -> tuple[Array, Array]:
     codes, _ = pd.factorize(ids)
     _, first = np.unique(codes, return_index=True)
     return codes, first
+
+
+def _names(models: str | Sequence[str]) -> list[str]:
+    return [models] if isinstance(models, str) else list(models)
+
+
+def _actuals(frame: nw.DataFrame, id_col: str, target_col: str, what: str = "df") -> Array:
+    """Target of each row, NaN where it is missing."""
+    y = _floats(frame, target_col)
+    rows = np.flatnonzero(np.isinf(y))
+    if len(rows):
+        raise DataError(
+            f"column {target_col!r} of {what} is infinite in series {frame[id_col][int(rows[0])]!r} ({len(rows)} rows "
+            "in all), which no forecast can be scored against; correct the values or make them missing"
+        )
+    return y
 
 
 def _floats(frame: nw.DataFrame, column: str) -> Array:

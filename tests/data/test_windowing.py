@@ -88,6 +88,25 @@ def test_frames_of_mixed_dtypes_and_polars_frames():
     assert_array_equal(sliding_windows(polars["y"], 3)[1], y)
 
 
+def test_nullable_and_truth_columns_stand_beside_floats():
+    plain = pd.DataFrame({"x": np.linspace(0, 1, 8), "y": np.arange(8.0), "flag": np.arange(8) % 2})
+    expected = sliding_windows(plain, 3, target="y")
+    nullable = plain.astype({"y": "Int64", "flag": "boolean"})
+    for frame in (nullable, plain.astype({"flag": bool}), plain.astype({"y": "int64[pyarrow]", "x": "Float64"})):
+        X, y = sliding_windows(frame, 3, target="y")
+        assert X.dtype == np.float64
+        assert_array_equal(X, expected[0])
+        assert_array_equal(y, expected[1])
+    assert sliding_windows(nullable["y"], 3)[0].dtype == np.int64
+    nullable.loc[5, "y"] = pd.NA
+    plain.loc[5, "y"] = np.nan
+    assert_array_equal(sliding_windows(nullable, 3)[0], sliding_windows(plain, 3)[0])
+    with pytest.raises(DataError, match=r"column 'name' is of dtype .*not numeric"):
+        sliding_windows(nullable.assign(name="x"), 3)
+    with pytest.raises(DataError, match="column 'y' is of dtype object, not numeric"):
+        sliding_windows(nullable.astype({"y": object}), 3)
+
+
 def test_missing_values_pass_through():
     series = np.array([1.0, np.nan, 3.0, 4.0])
     assert_array_equal(sliding_windows(series, 2)[0], [[1.0, np.nan], [np.nan, 3.0]])

@@ -13,7 +13,7 @@ from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression
-from sklearn.model_selection import GridSearchCV, KFold, TimeSeriesSplit, cross_val_score
+from sklearn.model_selection import GridSearchCV, TimeSeriesSplit, cross_val_score
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -134,43 +134,6 @@ def test_a_lag_is_learned_exactly(rng):
     assert (
         cross_val_score(WindowRegressor(LinearRegression(), 2, horizon=4), frame, y, cv=TimeSeriesSplit(4)).max() < 0.2
     )
-
-
-INDEXES = {
-    "days": pd.date_range("2024-01-01", periods=60),
-    "months": pd.date_range("2020-01-31", periods=60, freq="ME"),
-    "business days": pd.bdate_range("2024-01-01", periods=60),
-    "periods": pd.period_range("2020-01", periods=60, freq="M"),
-    "numbers": pd.Index(np.arange(100, 220, 2)),
-    "irregular": pd.DatetimeIndex(pd.Timestamp("2024") + pd.to_timedelta(np.arange(60) ** 2, unit="h")),
-}
-
-
-@pytest.mark.parametrize("name", INDEXES)
-def test_an_index_that_carries_time_is_checked(table, name):
-    table = table.set_axis(INDEXES[name])
-    model = WindowRegressor(LinearRegression(), 3).fit(table[:40], table["y"][:40])
-    assert len(model.predict(table[40:])) == 20
-    with pytest.raises(DataError, match=r"start at .*, but the training rows end at .*: their history is not stored"):
-        model.predict(table[:40])
-    with pytest.raises(DataError, match="history is not stored"):
-        model.predict(table[20:50])
-    if name != "irregular":
-        with pytest.raises(DataError, match="rows are missing between"):
-            model.predict(table[42:])
-
-
-def test_shuffled_doubled_and_gapped_rows_are_refused(table):
-    model = WindowRegressor(LinearRegression(), 3)
-    with pytest.raises(DataError, match=r"not in time order: 2024-02-28 .* comes after 2024-02-29"):
-        model.fit(table[::-1], table["y"][::-1])
-    doubled = pd.concat([table[:30], table[29:]])
-    with pytest.raises(DataError, match="2024-01-30 00:00:00 twice"):
-        model.fit(doubled, doubled["y"])
-    with pytest.raises(DataError, match="history is not stored"):
-        cross_val_score(model, table, table["y"], cv=KFold(5), error_score="raise")
-    with pytest.raises(DataError, match=r"TimeSeriesSplit: gap=0"):
-        cross_val_score(model, table, table["y"], cv=TimeSeriesSplit(3, gap=2), error_score="raise")
 
 
 def test_rows_without_time_are_taken_at_their_word(table):

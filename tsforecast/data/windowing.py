@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from tsforecast.exceptions import DataError, NotEnoughHistoryError
 
+_NUMERIC = "fiub"
+
 
 def sliding_windows(
     values: Any,
@@ -31,7 +33,7 @@ def sliding_windows(
     Parameters
     ----------
     values : array-like of shape (n,) or (n, F), Series or DataFrame (pandas or polars)
-        Rows in time order. Any numeric dtype; NaN passes through.
+        Rows in time order. Any numeric dtype; NaN passes through, and missing values of nullable dtypes become NaN.
     n_timesteps : int
         Steps of a window T.
     horizon : int, default=1
@@ -127,22 +129,37 @@ def as_numeric(values: Any) -> tuple[NDArray, list[str] | None]:
     array = values.to_numpy() if hasattr(values, "to_numpy") else np.asarray(values)
     if array.ndim not in (1, 2):
         raise DataError(f"values have shape {array.shape}; expected (rows,) or (rows, columns)")
-    if array.dtype.kind not in "fiub":
-        raise DataError(_not_numeric(values, names, array))
+    if array.dtype.kind not in _NUMERIC:
+        array = _convert(values, names, array.dtype)
     return array, names
 
 
-def _not_numeric(values, names, array) -> str:
-    if names is not None:
-        for position, name in enumerate(names):
-            column = values.iloc[:, position] if hasattr(values, "iloc") else values[name]
-            kind = column.to_numpy().dtype
-            if kind.kind not in "fiub":
-                return (
-                    f"column {name!r} is of dtype {column.dtype}, not numeric; "
-                    f"convert it (for example with astype(float)) or leave it out"
-                )
-    return f"values are of dtype {array.dtype}, not numeric; convert them to float first"
+def _convert(values, names, dtype) -> NDArray:
+    """Bring frames and series of nullable or mixed numeric dtypes to one dtype; ``DataError`` names what is none."""
+    if names is None:
+        array = _column_array(values)
+        if array.dtype.kind not in _NUMERIC:
+            raise DataError(f"values are of dtype {dtype}, not numeric; convert them to float first")
+        return array
+    arrays = []
+    for position, name in enumerate(names):
+        column = values.iloc[:, position] if hasattr(values, "iloc") else values[name]
+        arrays.append(_column_array(column))
+        if arrays[-1].dtype.kind not in _NUMERIC:
+            raise DataError(
+                f"column {name!r} is of dtype {column.dtype}, not numeric; "
+                f"convert it (for example with astype(float)) or leave it out"
+            )
+    return np.column_stack(arrays)
+
+
+def _column_array(column) -> NDArray:
+    """One column as an array, the missing values of a nullable numeric dtype as NaN."""
+    array = column.to_numpy() if hasattr(column, "to_numpy") else np.asarray(column)
+    nullable = not isinstance(column, np.ndarray) and array.dtype.kind not in _NUMERIC
+    if nullable and getattr(getattr(column, "dtype", None), "kind", "O") in _NUMERIC:
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    return array
 
 
 def _column_position(target: int | str, names: list[str] | None, n_columns: int) -> int:

@@ -15,7 +15,7 @@ from sklearn.utils import get_tags
 from tsforecast._compat import HasMethods, Interval, _check_sample_weight, _fit_context, validate_data
 from tsforecast.backends.base import Windows
 from tsforecast.estimators import _rows, _scaling
-from tsforecast.estimators._clock import TrainingClock
+from tsforecast.estimators._clock import TrainingClock, check_same_rows
 from tsforecast.estimators.base import RecurrentRegressor
 from tsforecast.exceptions import DataError, NotEnoughHistoryError
 
@@ -58,9 +58,18 @@ class WindowRegressor(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
     ``fit`` leaves out the first L rows, which lack history, and stores the last L rows. ``predict`` takes the rows
     it gets to be those that follow the training rows, and the stored rows to be their history. A pandas index that
     carries time (datetimes, periods, numbers) is checked: rows out of order, before the end of the training rows, or
-    after a gap are refused. Arrays and frames with a default index carry no time: given training rows again,
-    ``predict`` takes them for new rows, and the first L predictions rest on the wrong history. Scores on training
-    rows (``return_train_score=True``) are therefore a little off for arrays, and missing for frames.
+    after a gap are refused, and so are gaps among the training rows. Days, weeks and months with a time zone follow
+    the clock on the wall, so that a change to summer time is no gap.
+
+    There is a gap where more than half of the distances between rows are equal and the others multiples of it; weekends
+    that are left out throughout, and up to ten weekdays in a row besides, count as holidays. Where no distance prevails
+    the index is irregular, and only its order is checked. A series that pauses by its nature (opening hours) is taken
+    after ``reset_index(drop=True)``, which makes rows the clock.
+
+    Arrays, and rows counted from 0 as pandas does by default, carry no time, except that labels after training rows
+    which did not start at 0 tell that such rows come before them (folds of ``KFold``). Given training rows again,
+    ``predict`` takes them for new rows, and the first L predictions rest on the wrong history. Scores on training rows
+    (``return_train_score=True``) are therefore a little off for arrays and default indexes, and missing for others.
 
     Examples
     --------
@@ -115,9 +124,10 @@ class WindowRegressor(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
         NotEnoughHistoryError
             If there are fewer than ``n_timesteps + horizon`` rows.
         DataError
-            If a pandas index is not in time order.
+            If a pandas index is not in time order or rows are missing in it, or ``y`` has another index than ``X``.
         """
         clock = TrainingClock(X)
+        check_same_rows(X, y)
         X, y = self._validated(X, y, reset=True)
         n, history = len(X), self._history
         if n <= history:
@@ -157,7 +167,8 @@ class WindowRegressor(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
         Raises
         ------
         DataError
-            If a pandas index shows that the rows do not follow the training rows.
+            If a pandas index shows that the rows do not follow the training rows, or cannot be compared with theirs
+            (only one of the two has a time zone).
         """
         if not hasattr(self, "estimator_"):
             raise NotFittedError(
