@@ -183,9 +183,7 @@ def _check_starts(buffer: NDArray, starts: NDArray[np.int64], width: int) -> Non
 def _pack(plan: Plan, params: NDArray) -> NDArray:
     """The packed weights."""
     packed = np.zeros(plan.n_packed, dtype=params.dtype)
-    packed[plan.at] = params
-    twice = np.flatnonzero(plan.at_t >= 0)
-    packed[plan.at_t[twice]] = params[twice]
+    epoch.pack_all(params, plan.at, plan.at_t, packed)
     return packed
 
 
@@ -198,7 +196,7 @@ def _state(plan: Plan, state: TrainState) -> epoch.State:
 def _thread_memory(spec: NetworkSpec, plan: Plan, dtype: np.dtype, n_threads: int) -> tuple[NDArray, NDArray, NDArray]:
     """Work buffers, frames and bases of ``n_threads`` threads."""
     return (
-        np.zeros((n_threads, plan.n_work), dtype=dtype),
+        np.empty((n_threads, plan.n_work), dtype=dtype),  # kernels write whatever they read
         np.empty((n_threads, plan.rows, 2)),
         np.empty((n_threads, plan.rows, spec.n_outputs)),
     )

@@ -89,12 +89,18 @@ _shard_count = inlined(shard_count)
 
 
 @inlined
-def pack(first, last, state):
+def pack(first, last, params, at, at_t, packed):
     """Copy the parameters ``first..last-1`` to their places among the packed weights."""
     for i in range(first, last):
-        state.packed[state.at[i]] = state.params[i]
-        if state.at_t[i] >= 0:
-            state.packed[state.at_t[i]] = state.params[i]
+        packed[at[i]] = params[i]
+        if at_t[i] >= 0:
+            packed[at_t[i]] = params[i]
+
+
+@entry
+def pack_all(params, at, at_t, packed):
+    """Copy all parameters to their places."""
+    pack(0, len(params), params, at, at_t, packed)
 
 
 @inlined
@@ -199,7 +205,7 @@ def train_epoch(thread, n_threads, sync, net, layers, rule, data, order, batch_s
         for chunk in range(thread, n_chunks, n_threads):
             first, last = chunk * NORM_CHUNK, min(P, (chunk + 1) * NORM_CHUNK)
             update(rule, first, last, scalars, state.params, memory.gradient, state.m, state.v, state.is_weight)
-            pack(first, last, state)
+            pack(first, last, state.params, state.at, state.at_t, state.packed)
         if thread == 0:
             memory.totals[0] += loss * weight
             memory.totals[1] += weight
