@@ -30,11 +30,12 @@ def fma_chains(rounds, data):
 class Peak:
     """Measures the peak of ``n_threads`` threads at once, in float32."""
 
-    def __init__(self, n_threads: int, seconds: float = 0.002):
+    def __init__(self, n_threads: int, seconds: float = 0.003):
         self._data = [np.full((2 + CHAINS) * LANES, 0.5, np.float32) for _ in range(n_threads)]
-        self._rounds = 1000
-        self.gflops()  # compiles
-        self._rounds = int(seconds * self.gflops() * 1e9 / n_threads / (2 * CHAINS * LANES))
+        fma_chains(1, self._data[0])  # compiles
+        rounds, began = 100_000, time.perf_counter()
+        fma_chains(rounds, self._data[0])
+        self._rounds = int(rounds * seconds / (time.perf_counter() - began)) + 1
 
     def gflops(self) -> float:
         """One measurement, of a few milliseconds."""
