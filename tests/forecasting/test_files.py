@@ -185,7 +185,7 @@ def test_what_cannot_be_written_is_told_before_the_work(tmp_path):
 
 def test_a_failed_write_names_the_target():
     """Not the hidden file that was to become it."""
-    with pytest.raises(FileNotFoundError, match=r"'/proc/out\.csv'$"):
+    with pytest.raises(OSError, match=r"'/proc/out\.csv'$"):
         files.write_table(pd.DataFrame({"y": [1]}), "/proc/out.csv")
 
 
