@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import shutil
 import signal
 import stat
 import subprocess
@@ -165,6 +166,34 @@ def test_odd_folders_mean_no_cache_and_no_error(case, tmp_path):
     for _ in range(2):
         assert _run(code, tmp_path, **environment) == ["14.0", "0"]
     assert len(_files(tmp_path)) == (1 if case == "not a folder" else 0)
+
+
+def test_a_read_only_home_and_package_folder_are_no_error(tmp_path):
+    """Root writes anywhere unless it gives that up, which takes the command setpriv."""
+    wrapper = []
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("as root, this needs the command setpriv")
+        wrapper = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
+    home, package = tmp_path / "home", tmp_path / "package"
+    home.mkdir()
+    shutil.copytree(REPOSITORY / "tsforecast", package / "tsforecast", ignore=shutil.ignore_patterns("__pycache__"))
+    script = package / "script.py"
+    script.write_text(textwrap.dedent(SUM_OF_SQUARES.format(n=4, dtype="float64")))
+    folders = [home, package, *(p for p in package.rglob("*") if p.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
+    env = {k: v for k, v in os.environ.items() if k not in ("TSFORECAST_CACHE_DIR", "XDG_CACHE_HOME")}
+    env |= {"HOME": str(home), "PYTHONPATH": str(package)}
+    try:
+        command = [*wrapper, sys.executable, "-W", "error", str(script)]
+        for _ in range(2):
+            out = subprocess.run(command, env=env, check=True, capture_output=True, text=True, cwd="/")
+            assert (out.stdout.split(), out.stderr) == (["14.0", "0"], "")
+        assert not list(home.iterdir())
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
 
 
 def test_the_digest_sees_every_kernel_source(tmp_path, monkeypatch):
