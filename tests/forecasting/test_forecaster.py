@@ -303,7 +303,7 @@ def test_a_class_is_not_an_estimator():
 
 
 def test_single_short_series_are_not_learned_by_heart():
-    """Eleven tourism series, 72 months each and each alone: level with seasonal naive, where 200 passes are 23 % worse."""
+    """Eleven tourism series of 72 months, each alone: level with seasonal naive; 200 passes are 23 % worse."""
     frame, ours, naive = datasets.load_tourism_monthly(), [], []
     for uid in frame["unique_id"].unique()[::36]:
         y = frame.loc[frame["unique_id"] == uid, "y"].to_numpy()[-84:]

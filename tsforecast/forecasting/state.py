@@ -145,8 +145,13 @@ class FittedState:
             Columns(*meta["columns"]),
             kind,
         )
-        learned = (arrays[name] for name in ("location", "scale", "error_scale"))
-        scaling = SeriesScaling(bool(meta["log"]), *learned, arrays["constant"].astype(bool))
+        scaling = SeriesScaling(
+            bool(meta["log"]),
+            arrays["location"],
+            arrays["scale"],
+            arrays["error_scale"],
+            arrays["constant"].astype(bool),
+        )
         state = cls(spec, model, scaling, arrays.get("scores"), panel, meta["alias"])
         state._check()
         return state
