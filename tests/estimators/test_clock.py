@@ -78,6 +78,33 @@ ACROSS_CLOCK_CHANGES = {
 }
 
 
+# Training rows that end where their first distances no longer hold, and the row after them.
+SHORT = {
+    "leap year": (pd.DatetimeIndex(["2021-01-01", "2022-01-01", "2023-01-01", "2024-01-01"]), "2025-01-01"),
+    "friday": (pd.bdate_range("2024-01-02", periods=4), "2024-01-08"),
+    "opening hours": (days(24, "2024-10-23 09:00", freq="bh"), "2024-10-28 09:00"),
+    "change day": (days(27), "2024-10-28"),
+}
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_the_row_after_a_short_training_set_is_found(rng, name):
+    index, following = SHORT[name]
+    table = pd.DataFrame({"y": rng.normal(size=len(index))}, index=index)
+    model = WindowRegressor(LinearRegression(), 1).fit(table, table["y"])
+    stamp = pd.DatetimeIndex([following], tz=index.tz)
+    assert len(model.predict(table[:1].set_axis(stamp))) == 1
+    with pytest.raises(DataError, match="rows are missing between"):
+        model.predict(table[:1].set_axis(stamp + pd.Timedelta(days=1)))
+
+
+def test_the_error_names_the_first_row_that_is_missing(rng):
+    table = pd.DataFrame({"y": rng.normal(size=40)}, index=days(40))
+    model = WindowRegressor(LinearRegression(), 2).fit(table[:27], table["y"][:27])
+    with pytest.raises(DataError, match=r"pass all rows from 2024-10-28 00:00:00\+01:00 on"):
+        model.predict(table[28:])
+
+
 @pytest.mark.parametrize("name", ACROSS_CLOCK_CHANGES)
 def test_a_change_to_summer_time_is_no_gap(rng, name):
     index, ends = ACROSS_CLOCK_CHANGES[name]
@@ -174,11 +201,11 @@ def test_a_hole_among_training_rows_is_refused(table, index, before, after):
     holed = table.drop(table.index[20])
     with pytest.raises(DataError, match=f"rows are missing between .*{before}.* and .*{after}.*X.reset_index"):
         model.fit(holed, holed["y"])
-    fitted = model.fit(table[:18], table["y"][:18])
+    fitted = model.fit(table.iloc[:18], table["y"].iloc[:18])
     with pytest.raises(DataError, match=f"rows are missing between .*{before}.* and .*{after}"):
-        fitted.predict(holed[18:])  # the first rows follow, a later one is missing
+        fitted.predict(holed.iloc[18:])  # the first rows follow, a later one is missing
     counted = holed.reset_index(drop=True)
-    assert len(model.fit(counted[:50], counted["y"][:50]).predict(counted[50:])) == 9
+    assert len(model.fit(counted.iloc[:50], counted["y"].iloc[:50]).predict(counted.iloc[50:])) == 9
 
 
 def test_holidays_and_irregular_rows_are_no_holes(table):
@@ -193,7 +220,7 @@ def test_holidays_and_irregular_rows_are_no_holes(table):
         pd.Index(np.sqrt(np.arange(60.0))),
     ):
         irregular = table.set_axis(index)
-        assert len(model.fit(irregular[:40], table["y"][:40].to_numpy()).predict(irregular[45:])) == 15
+        assert len(model.fit(irregular.iloc[:40], table["y"].iloc[:40].to_numpy()).predict(irregular.iloc[45:])) == 15
     closed = table.set_axis(weekdays[:30].append(pd.bdate_range("2024-06-03", periods=30)))
     with pytest.raises(DataError, match=r"rows are missing between 2023-12-12 .* and 2024-06-03"):
         model.fit(closed, closed["y"])
@@ -202,10 +229,10 @@ def test_holidays_and_irregular_rows_are_no_holes(table):
 def test_a_target_with_other_labels_is_refused(table):
     model = WindowRegressor(LinearRegression(), 3)
     with pytest.raises(DataError, match=r"row 0 is 2024-01-01 .* in X and 2024-01-02 .* in y\. Align them"):
-        model.fit(table[:40], table["y"][1:41])
+        model.fit(table.iloc[:40], table["y"][1:41])
     counted = table.reset_index(drop=True)
     with pytest.raises(DataError, match=r"row 5 is 5 in X and 6 in y"):
-        model.fit(counted[:40], counted["y"].drop(5)[:40])
+        model.fit(counted.iloc[:40], counted["y"].drop(5)[:40])
     for y in (table[["y"]].set_axis(table.index.as_unit("s")), table["y"].to_numpy(), table["y"].tolist()):
         assert len(model.fit(table, y).predict(table.reset_index(drop=True)[:2])) == 2
 

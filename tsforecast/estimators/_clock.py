@@ -50,7 +50,7 @@ class TrainingClock:
         if not any(_steps.is_same(first, label, last) for label in self.next_labels):
             raise DataError(
                 f"rows are missing between the training rows, which end at {last}, and the rows to predict, which "
-                f"start at {first}; pass all rows from {self.next_labels[-1]} on (TimeSeriesSplit: gap=0)"
+                f"start at {first}; pass all rows from {self.next_labels[0]} on (TimeSeriesSplit: gap=0)"
             )
         _steps.next_labels(self.recent.append(index))
 

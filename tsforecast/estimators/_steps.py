@@ -20,7 +20,10 @@ _DAY, _HOUR = np.timedelta64(1, "D"), np.timedelta64(1, "h")
 
 
 def next_labels(index: Any) -> list:
-    """Labels that the row after a regular index may have; none if it is irregular. ``DataError`` names a hole."""
+    """Labels that the row after a regular index may have, the likeliest first; none if it is irregular.
+
+    ``DataError`` names a hole.
+    """
     if len(index) < 3:
         return []
     if index.dtype.kind == "M":
@@ -91,33 +94,35 @@ def _next_stamps(index) -> list:
         found, views = _next_naive(index), [index]
     else:
         absolute, wall = index.tz_convert("UTC").tz_localize(None), index.tz_localize(None)
-        found, views = [stamp.tz_localize("UTC").tz_convert(zone) for stamp in _next_naive(absolute)], [absolute]
-        # Steps of an hour or less may look regular on the wall where an hour is left out.
-        if np.diff(wall.to_numpy()).min() > _HOUR:
+        found, views = [], [absolute]
+        gaps = np.diff(wall.to_numpy())
+        # Equal steps of an hour or less on the wall may hide an hour that is left out.
+        if gaps.min() > _HOUR:
             views.append(wall)
+        if gaps.min() > _HOUR or (gaps != gaps[0]).any():
             for stamp in _next_naive(wall):  # twice, as the clock may show it twice
                 found += [stamp.tz_localize(zone, ambiguous=dst, nonexistent="shift_forward") for dst in (False, True)]
+        found += [stamp.tz_localize("UTC").tz_convert(zone) for stamp in _next_naive(absolute)]
     if not found:
         _refuse_hole(index, _hole_among_stamps(views))
     return found
 
 
 def _next_naive(index) -> list:
-    """The time stamp after a regular index without zone, in a list, or none."""
+    """Time stamps that may follow a regular index without zone: one, or two where it is too short to tell; or none."""
     import pandas as pd
 
-    gaps = np.diff(index.to_numpy())
+    gaps, last = np.diff(index.to_numpy()), index[-1]
+    months = _month_ticks(index)
+    steps = [] if months is None else np.unique(np.diff(months)).tolist()
+    on_same_day = [last + pd.DateOffset(months=steps[0])] if len(steps) == 1 and (index.day == last.day).all() else []
     if (gaps == gaps[0]).all():
-        return [index[-1] + gaps[0]]
+        friday = gaps[0] == _DAY and last.day_of_week == 4 and len(index) <= 5
+        return [last + gaps[0], *on_same_day, *([last + 3 * _DAY] if friday else [])]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pandas 3.1 announces that the result will become an offset
         freq = pd.infer_freq(index)
-    if freq is not None:
-        return [index[-1] + pd.tseries.frequencies.to_offset(freq)]
-    months = _month_ticks(index)
-    if months is None or (index.day != index.day[0]).any() or len(set(np.diff(months))) > 1:
-        return []
-    return [index[-1] + pd.DateOffset(months=int(months[1] - months[0]))]
+    return on_same_day if freq is None else [last + pd.tseries.frequencies.to_offset(freq)]
 
 
 def _hole_among_stamps(views: list) -> int | None:
