@@ -184,6 +184,7 @@ def summary_of(samples: dict[str, list], operations: float, n_batches: int) -> d
     every = [pair for pairs in samples.values() for pair in pairs]
     own = statistics.median(pair[0] for pair in every) / n_batches
     gflops, peak = operations / own / 1e9, statistics.median(pair[2] for pair in every)
+    fraction = statistics.median(operations * n_batches / pair[0] / 1e9 / pair[2] for pair in every)
     peers = {
         name: {
             "ms": statistics.median(pair[1] for pair in pairs) / n_batches * 1e3,
@@ -192,7 +193,7 @@ def summary_of(samples: dict[str, list], operations: float, n_batches: int) -> d
         for name, pairs in samples.items()
         if name != ALONE
     }
-    return {"ms": own * 1e3, "gflops": gflops, "peak": peak, "fraction": gflops / peak, "peers": peers}
+    return {"ms": own * 1e3, "gflops": gflops, "peak": peak, "fraction": fraction, "peers": peers}
 
 
 def worker(options: argparse.Namespace) -> None:
