@@ -19,12 +19,15 @@ from pathlib import Path
 
 import pandas as pd
 
-# Highest MASE that is accepted, and that of seasonal naive on the same split.
+# Highest MASE that is accepted, and that of (seasonal) naive on the same split. Many variants of the recipe were compared
+# on the first four sets; the last two, which have no bar, were scored once, when it was done.
 BARS = {
     "m3_monthly": (0.92, 1.146),
     "m3_quarterly": (1.17, 1.425),
     "tourism_monthly": (1.50, 1.631),
     "hospital": (0.78, 0.921),
+    "aus_retail": (None, 1.465),
+    "m3_yearly": (None, 3.172),
 }
 
 
@@ -61,16 +64,15 @@ def main() -> int:
         for name in options.sets:
             forecasts, seconds = forecast(options.data, name, options.seed, options.n_jobs, Path(work))
             table = score(name, forecasts)[0].iloc[0]
-            bar, naive = BARS.get(name, (float("nan"), float("nan")))
+            bar, naive = BARS.get(name, (None, None))
             row = {"set": name, "MASE": round(float(table["MASE"]), 4), "bar": bar, "seasonal_naive": naive}
             row |= {"sMAPE": round(float(table["sMAPE"]), 3), "seconds": round(seconds, 1), "seed": options.seed}
             rows.append(row)
-            print(
-                f"{name:<18}{row['MASE']:>8.3f}{bar:>8.2f}{naive:>16.3f}{row['sMAPE']:>8.2f}{seconds:>9.1f}", flush=True
-            )
+            known = "".join(f"{'-' if x is None else format(x, '.3f'):>{n}}" for x, n in ((bar, 8), (naive, 16)))
+            print(f"{name:<18}{row['MASE']:>8.3f}{known}{row['sMAPE']:>8.2f}{seconds:>9.1f}", flush=True)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
-    return int(any(row["MASE"] > row["bar"] for row in rows))
+    return int(any(row["bar"] is not None and row["MASE"] > row["bar"] for row in rows))
 
 
 if __name__ == "__main__":
