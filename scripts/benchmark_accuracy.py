@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pandas as pd
 
-# Highest MASE that is accepted, and that of (seasonal) naive on the same split. Many variants of the recipe were compared
-# on the first four sets; the last two, which have no bar, were scored once, when it was done.
+# Highest MASE that is accepted, and that of (seasonal) naive on the same split. Many variants of the recipe were
+# compared on the first four sets; the last two, which have no bar, were scored once, when it was done.
 BARS = {
     "m3_monthly": (0.92, 1.146),
     "m3_quarterly": (1.17, 1.425),
