@@ -7,7 +7,7 @@ import pytest
 from series import seasonal_frame
 from sklearn.linear_model import Ridge
 
-from tsforecast import DataError, Forecaster, NotEnoughHistoryError
+from tsforecast import DataError, Forecaster, LSTMRegressor, NotEnoughHistoryError
 from tsforecast.forecasting.backtest import backtest
 
 
@@ -48,13 +48,52 @@ def test_refit(refit, level, fits):
     assert not hasattr(forecaster, "estimator_")
 
 
-def test_without_refit_the_model_of_the_first_cutoff_sees_the_new_rows():
+def by_hand(forecaster, df, cutoffs, level=None):
+    """Fit on the rows up to the first cut-off, then ``update`` and ``predict`` cut-off by cut-off."""
+    fitted = forecaster.fit(df[df.ds <= cutoffs[0]])
+    parts = []
+    for before, cutoff in zip([cutoffs[0], *cutoffs], cutoffs):
+        if cutoff > before:
+            fitted.update(df[(df.ds > before) & (df.ds <= cutoff)])
+        parts.append(fitted.predict(level=level).assign(cutoff=cutoff))
+    return pd.concat(parts).sort_values(["unique_id", "cutoff", "ds"]).drop(columns=["unique_id", "ds", "cutoff"])
+
+
+def flat_then_moving(rows=60):
+    """A series that is one value up to the middle of the cut-offs."""
+    y = np.where(np.arange(rows) < 50, 5.0, 5.0 + np.arange(rows) % 7)
+    return pd.DataFrame({"unique_id": "flat", "ds": pd.date_range("2015", periods=rows, freq="MS"), "y": y})
+
+
+@pytest.mark.parametrize("transform", ["log", "none"])
+def test_one_pass_over_all_cutoffs_has_the_bits_of_one_at_a_time(transform):
+    df = pd.concat([seasonal_frame(), flat_then_moving()], ignore_index=True)
+    network = LSTMRegressor(4, max_iter=2)
+    make = {"horizon": 3, "alias": "m", "random_state": 0, "transform": transform, "n_timesteps": 14}
+    cv = Forecaster(network, **make).cross_validation(df, n_windows=6, step_size=2, refit=False, level=[80])
+    slow = by_hand(Forecaster(network, **make), df, sorted(cv["cutoff"].unique()), level=[80])
+    assert len(cv["cutoff"].unique()) == 6
+    for column in ("m", "m-lo-80", "m-hi-80"):
+        np.testing.assert_array_equal(cv[column].to_numpy(), slow[column].to_numpy())
+    flat = cv[cv.unique_id == "flat"]
+    assert (flat.loc[flat.cutoff < "2019-03-01", "m"] == 5.0).all()
+    assert (flat.loc[flat.cutoff >= "2019-03-01", "m"] != 5.0).all()
+
+
+def test_models_of_every_second_cutoff_serve_two():
+    df, cutoffs = seasonal_frame(), [pd.Timestamp(t) for t in ("2019-05-01", "2019-06-01")]
+    cv = model().cross_validation(df, n_windows=4, step_size=1, refit=2)
+    slow = by_hand(model(), df, cutoffs)
+    found = cv[cv.cutoff.isin(cutoffs)]
+    # Regressors of others sum up in an order of their own for each number of rows.
+    np.testing.assert_allclose(found["m"].to_numpy(), slow["m"].to_numpy(), rtol=1e-12)
+
+
+def test_new_rows_that_the_model_cannot_take_are_named():
     df = seasonal_frame()
-    cv = model().cross_validation(df, n_windows=2, refit=False)
-    cv = cv[cv.cutoff == pd.Timestamp("2019-08-01")]
-    early = df[df.ds < "2019-05-01"]
-    by_hand = model().fit(early).update(df[(df.ds >= "2019-05-01") & (df.ds < "2019-09-01")]).predict()
-    np.testing.assert_array_equal(cv["m"].to_numpy(), by_hand["m"].to_numpy())
+    df.loc[55, "y"] = -1.0  # after the first cut-off, before the last
+    with pytest.raises(DataError, match=r"'s0', 2019-08-01: the value -1 is not positive"):
+        model(transform="log").cross_validation(df, n_windows=5, step_size=2, refit=False)
 
 
 def test_series_of_other_lengths_have_cutoffs_of_their_own():

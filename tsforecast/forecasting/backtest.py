@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from numbers import Integral
 
 import narwhals as nw
@@ -17,10 +18,46 @@ from tsforecast.forecasting.forecaster import check_levels
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class _Rolled:
+    """Forecasts from C past cut-offs of each of S series, h steps each.
+
+    ``ends [S, C]`` is the row of ``panel`` after each cut-off, ``columns`` holds ``[S, C, h]`` a name.
+    """
+
+    panel: Panel
+    ends: np.ndarray
+    columns: dict[str, np.ndarray]
+    season: int
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Rows of ``panel`` that were forecast [S, C, h]."""
+        h = next(iter(self.columns.values())).shape[2]
+        return self.ends[:, :, None] + np.arange(h)
+
+    def frame(self):
+        """Return one frame, sorted by id, cut-off and time."""
+        panel, rows = self.panel, self.rows
+        columns = {
+            "cutoff": np.repeat(panel.times[self.ends - 1].ravel(), rows.shape[2]),
+            panel.columns.target: panel.values[rows].ravel(),
+            **{name: values.ravel() for name, values in self.columns.items()},
+        }
+        ids = np.repeat(panel.ids, rows.shape[1] * rows.shape[2])
+        return panel.build_frame(ids, panel.times[rows].ravel(), columns)
+
+    def seasonal_naive(self) -> np.ndarray:
+        """Last season repeated [S, C, h]; the last value where a series is shorter than a season."""
+        lengths = self.ends - self.panel.indptr[:-1, None]
+        lag = np.where(lengths >= self.season, self.season, 1)[:, :, None]
+        steps = np.arange(self.rows.shape[2])
+        return self.panel.values[self.ends[:, :, None] - lag + steps % lag]
+
+
 def cross_validate(forecaster, df, n_windows, h, step_size, refit, levels):
     """Do the work of ``Forecaster.cross_validation``; see there."""
-    panel, parts, _ = _roll(forecaster, df, n_windows, h, step_size, refit, levels)
-    return _frame(panel, parts)
+    return _roll(forecaster, df, n_windows, h, step_size, refit, levels).frame()
 
 
 def backtest(forecaster, df, n_windows=1, h=None, step_size=None, refit=True, level=None):
@@ -43,19 +80,12 @@ def backtest(forecaster, df, n_windows=1, h=None, step_size=None, refit=True, le
         What ``cross_validation`` returns, with the column ``SeasonalNaive``.
     """
     levels = check_levels(level)
-    panel, parts, season = _roll(forecaster, df, n_windows, h, step_size, refit, levels)
-    for train, actual, columns in parts:
-        columns["SeasonalNaive"] = _seasonal_naive(train, len(actual.values) // len(panel), season)
-    predictions = _frame(panel, parts)
-    alias = next(iter(parts[0][2]))
-    return _table(panel, parts[0][0], predictions, [alias, "SeasonalNaive"], season, levels), predictions
-
-
-def _seasonal_naive(train, h, season):
-    """Last season repeated, flat, h values a series; the last value where a series is shorter than a season."""
-    lag = np.where(train.lengths >= season, season, 1)[:, None]
-    rows = train.indptr[1:, None] - lag + np.arange(h) % lag
-    return train.values[rows].ravel()
+    rolled = _roll(forecaster, df, n_windows, h, step_size, refit, levels)
+    alias = next(iter(rolled.columns))
+    rolled.columns["SeasonalNaive"] = rolled.seasonal_naive()
+    predictions, panel = rolled.frame(), rolled.panel
+    first = panel.take_rows(np.zeros(len(panel), np.int64), rolled.ends[:, 0] - panel.indptr[:-1])
+    return _table(panel, first, predictions, [alias, "SeasonalNaive"], rolled.season, levels), predictions
 
 
 def _table(panel, train, predictions, names, season, levels):
@@ -83,7 +113,7 @@ def _mean_of_known(values):
 
 
 def _roll(forecaster, df, n_windows, h, step_size, refit, levels):
-    """Forecast from each cut-off: the panel, a list of (train, actual, columns) in time order, and the season."""
+    """Forecast from each cut-off; the model of a cut-off without a fit of its own is that of the last one before."""
     forecaster._validate_params()
     h = forecaster._check_h(h)
     step_size = h if step_size is None else step_size
@@ -98,40 +128,14 @@ def _roll(forecaster, df, n_windows, h, step_size, refit, levels):
             f"series {panel.ids[short[0]]!r} has {panel.lengths[short[0]]} rows, and {n_windows} windows of {h} steps "
             f"leave none before the first cut-off ({len(short)} such series); leave them out or ask for fewer windows"
         )
+    drops = first_drop - np.arange(n_windows) * step_size
+    every = int(refit) or n_windows
     model = clone(forecaster).set_params(calibrate=bool(levels))
     parts = []
-    for i in range(n_windows):
-        drop = first_drop - i * step_size
-        train = panel.head(drop)
-        logger.info("cut-off %d of %d: %d rows before the end of each series", i + 1, n_windows, drop)
-        if i == 0 or (refit and i % int(refit) == 0):
-            model._fit_panel(train)
-        else:
-            model._state = model._state.append(_rows_between(panel, drop + step_size, drop))
-        columns = model._state.columns(h, levels)
-        parts.append((train, _rows_between(panel, drop, drop - h), columns))
-    return panel, parts, model.season_length_
-
-
-def _rows_between(panel: Panel, first: int, last: int) -> Panel:
-    """Rows from ``first`` before the end of each series up to ``last`` before it."""
-    return panel.take_rows(panel.lengths - first, panel.lengths - last)
-
-
-def _frame(panel, parts):
-    """Put the parts into one frame, sorted by id, cut-off and time."""
-    h = len(parts[0][1].values) // len(panel)
-    shape = (len(panel), len(parts), h)
-    cutoffs = np.stack([train.times[train.indptr[1:] - 1] for train, _, _ in parts], axis=1)
-    columns = {"cutoff": np.repeat(cutoffs.ravel(), h)}
-    columns[panel.columns.target] = _interleave([actual.values for _, actual, _ in parts], shape)
-    for name in parts[0][2]:
-        columns[name] = _interleave([values[name] for _, _, values in parts], shape)
-    times = _interleave([actual.times for _, actual, _ in parts], shape)
-    return panel.build_frame(np.repeat(panel.ids, shape[1] * h), times, columns)
-
-
-def _interleave(flat, shape):
-    """Flat ``[S*h]`` of each cut-off to one flat column ``[S*C*h]``."""
-    s, _, h = shape
-    return np.stack([a.reshape(s, h) for a in flat], axis=1).ravel()
+    for i in range(0, n_windows, every):
+        group = drops[i : i + every]  # cut-offs of one model: all their forecasts in one pass
+        logger.info("cut-off %d of %d: %d rows before the end of each series", i + 1, n_windows, group[0])
+        model._fit_panel(panel.head(group[0]))
+        parts.append(model._state.columns_from(panel.head(group[-1]), group - group[-1], h, levels))
+    columns = {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
+    return _Rolled(panel, panel.indptr[1:, None] - drops, columns, model.season_length_)
