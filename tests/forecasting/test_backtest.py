@@ -1,5 +1,7 @@
 """Cut-offs, refitting and the table of scores."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -52,7 +54,7 @@ def by_hand(forecaster, df, cutoffs, level=None):
     """Fit on the rows up to the first cut-off, then ``update`` and ``predict`` cut-off by cut-off."""
     fitted = forecaster.fit(df[df.ds <= cutoffs[0]])
     parts = []
-    for before, cutoff in zip([cutoffs[0], *cutoffs], cutoffs):
+    for before, cutoff in pairwise([cutoffs[0], *cutoffs]):
         if cutoff > before:
             fitted.update(df[(df.ds > before) & (df.ds <= cutoff)])
         parts.append(fitted.predict(level=level).assign(cutoff=cutoff))
