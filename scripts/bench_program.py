@@ -9,8 +9,8 @@ from bench_peers import PEERS, Job
 from document_program import EPOCHS, make_model, make_windows
 from sklearn.utils import check_random_state
 
+from tsforecast.backends.reference.shuffle import epoch_order
 from tsforecast.nn.initializers import init_params
-from tsforecast.nn.trainer import epoch_order
 from tsforecast.spec import NetworkSpec
 
 SEED, BATCH, SECONDS = 0, 32, 3.0

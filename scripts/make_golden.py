@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tsforecast.nn.trainer import epoch_order
+from tsforecast.backends.reference.shuffle import epoch_order
 from tsforecast.spec import NetworkSpec
 
 OUT = Path(__file__).resolve().parents[1] / "tests" / "golden" / "torch_lstm.npz"

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tsforecast.backends.base import Backend, StepRule, TrainState, Windows
+from tsforecast.backends.reference.shuffle import epoch_order
 from tsforecast.exceptions import DivergedError
 from tsforecast.nn.schedules import learning_rates
 from tsforecast.spec import NetworkSpec
@@ -162,14 +162,6 @@ def train(
     if history.best_validation_score is not None:
         state.params[:] = best_params
     return history
-
-
-def epoch_order(n_rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Random row order of one epoch, a function of its arguments alone.
-
-    The epoch is the topmost word of the generator's counter: each epoch has 2**192 blocks of numbers of its own.
-    """
-    return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, epoch])).permutation(n_rows)
 
 
 def _finite_epoch(
