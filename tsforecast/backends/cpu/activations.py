@@ -1,10 +1,12 @@
 """tanh and sigmoid of lanes, the same bits everywhere: additions, multiplications and divisions, no libm.
 
-With e(t) = 2^t - 1:  tanh(x) = e / (e + 2) at t = 2x log2(e),  sigmoid(x) = 1 / (e + 2) at t = -x log2(e).
-e comes from the reduction t = n + f, |f| <= 1/2, as 2^n (2^f - 1) + (2^n - 1), which keeps full relative accuracy near
-zero; 2^f - 1 = f q(f) with q the Taylor polynomial, whose remainder is below half an ulp of the result. The rounding of
-t itself costs |t| ulp of 2^t, which saturation takes back: absolute errors of tanh and sigmoid stay at a few ulp of 1.
-Arguments are clamped where tanh rounds to 1; NaN stays NaN, so that a diverging network is seen.
+With t = 2x log2(e):  tanh(x) = e / (e + 2), e = 2^t - 1;  with t = -x log2(e):  sigmoid(x) = 1 / (1 + 2^t).
+The reduction is t = n + f, |f| <= 1/2, and 2^f - 1 = f q(f) with q the polynomial of least relative error (degree 5,
+1.1e-8, for float32; degree 10, 1.8e-17, for float64; coefficients by the Remez algorithm). tanh takes
+e = 2^n (f q) + (2^n - 1), which keeps full relative accuracy near zero; sigmoid needs only 2^t = 2^n (1 + f q), where
+n goes straight into the exponent. f comes from one fma with x, so that t is never rounded, only log2(e) is: absolute
+errors of tanh and sigmoid stay at a few ulp of 1. Arguments are clamped where tanh rounds to 1; NaN stays NaN, so that
+a diverging network is seen.
 
 Division is the slowest step, so the four gates of an LSTM share one: 1/a and 1/b are b r and a r with r = 1/(a b). The
 clamp bounds each of the four denominators by 1e8 (float32) or 3e17, and their product is far from overflow.
@@ -21,8 +23,20 @@ from numba import types
 from tsforecast.backends.cpu.jit import twin_of
 from tsforecast.backends.cpu.lanes import I32, I64, LANES, LANES_OF, emit_fma, vector_type
 
-# Per dtype: clamp of tanh's argument, terms of q, mantissa bits, exponent bias, integer of the same width.
-_CONSTANTS = {types.float32: (9.2, 7, 23, 127, I32), types.float64: (20.0, 13, 52, 1023, I64)}
+# Per dtype: clamp of tanh's argument, mantissa bits, integer of the same width, coefficients of q from the constant up.
+_CONSTANTS = {
+    types.float32: (
+        9.2, 23, I32,
+        (0.69314718792669306, 0.24022649794962265, 0.055503574336426599, 0.0096182374949070143,
+         0.0013390735477607874, 0.00015403512367553546),
+    ),
+    types.float64: (
+        20.0, 52, I64,
+        (0.69314718055994531120, 0.24022650695910097888, 0.055504108664821236534, 0.0096181291076070656693,
+         0.0013333558146531632859, 0.00015403530441480679921, 0.000015252733701214656492, 1.321544272423112757e-6,
+         1.0178121299165704425e-7, 7.0725617019303205134e-9, 4.4455372281544427333e-10),
+    ),
+}  # fmt: skip
 _LOG2_E = 1.0 / math.log(2.0)
 
 
@@ -30,31 +44,41 @@ def _lanes(dtype, value: float):
     return ir.Constant(vector_type(dtype), [value] * LANES)
 
 
-def _emit_exp2m1(builder, dtype, t):
-    """2^t - 1 for arguments that cannot overflow."""
-    _, terms, mantissa, bias, integer = _CONSTANTS[dtype]
-    integers = ir.VectorType(integer, LANES)
+def _emit_reduced(builder, dtype, x, slope: float):
+    """N (in the low bits of an integer, with other bits above the mantissa's width), f and q(f) of t = slope x."""
+    clamp, mantissa, integer, coefficients = _CONSTANTS[dtype]
+    bound = clamp * 2.0 * _LOG2_E / abs(slope)
+    for comparison, limit in ((">", _lanes(dtype, bound)), ("<", _lanes(dtype, -bound))):
+        x = builder.select(builder.fcmp_ordered(comparison, x, limit), limit, x)
     # Adding 1.5 * 2^mantissa rounds to an integer n and leaves n in the low bits of the sum.
     magic = _lanes(dtype, 1.5 * 2.0**mantissa)
-    shifted = builder.fadd(t, magic)
-    f = builder.fsub(t, builder.fsub(shifted, magic))
-    coefficients = [math.log(2.0)]  # ln(2)^k / k!
-    for k in range(2, terms + 1):
-        coefficients.append(coefficients[-1] * math.log(2.0) / k)
+    shifted = emit_fma(builder, dtype, x, _lanes(dtype, slope), magic)
+    f = emit_fma(builder, dtype, x, _lanes(dtype, slope), builder.fsub(magic, shifted))
     q = _lanes(dtype, coefficients[-1])
     for coefficient in reversed(coefficients[:-1]):
         q = emit_fma(builder, dtype, q, f, _lanes(dtype, coefficient))
-    exponent = builder.add(builder.bitcast(shifted, integers), ir.Constant(integers, [bias] * LANES))
-    power = builder.bitcast(builder.shl(exponent, ir.Constant(integers, [mantissa] * LANES)), vector_type(dtype))
-    return emit_fma(builder, dtype, power, builder.fmul(f, q), builder.fsub(power, _lanes(dtype, 1.0)))
+    return builder.bitcast(shifted, ir.VectorType(integer, LANES)), f, q
 
 
-def _emit_fraction(builder, dtype, x, slope: float):
-    """e(slope * x log2(e)) and e + 2, for ``slope`` 2 (tanh) or -1 (sigmoid)."""
-    bound = _CONSTANTS[dtype][0] * 2.0 / abs(slope)
-    for comparison, limit in ((">", _lanes(dtype, bound)), ("<", _lanes(dtype, -bound))):
-        x = builder.select(builder.fcmp_ordered(comparison, x, limit), limit, x)
-    e = _emit_exp2m1(builder, dtype, builder.fmul(x, _lanes(dtype, slope * _LOG2_E)))
+def _emit_times_power(builder, dtype, y, n):
+    """Y 2^n: n is added to the exponent of y, and what stands above it is shifted out."""
+    _, mantissa, integer, _ = _CONSTANTS[dtype]
+    integers = ir.VectorType(integer, LANES)
+    n = builder.shl(n, ir.Constant(integers, [mantissa] * LANES))
+    return builder.bitcast(builder.add(builder.bitcast(y, integers), n), vector_type(dtype))
+
+
+def _emit_sigmoid_denominator(builder, dtype, x):
+    n, f, q = _emit_reduced(builder, dtype, x, -_LOG2_E)
+    y = emit_fma(builder, dtype, f, q, _lanes(dtype, 1.0))
+    return builder.fadd(_emit_times_power(builder, dtype, y, n), _lanes(dtype, 1.0))
+
+
+def _emit_tanh_fraction(builder, dtype, x):
+    """E and e + 2."""
+    n, f, q = _emit_reduced(builder, dtype, x, 2.0 * _LOG2_E)
+    power = _emit_times_power(builder, dtype, _lanes(dtype, 1.0), n)
+    e = emit_fma(builder, dtype, power, builder.fmul(f, q), builder.fsub(power, _lanes(dtype, 1.0)))
     return e, builder.fadd(e, _lanes(dtype, 2.0))
 
 
@@ -63,7 +87,7 @@ def tanh(typingctx, x):
     """Hyperbolic tangent of every lane."""
 
     def codegen(context, builder, sig, args):
-        return builder.fdiv(*_emit_fraction(builder, x.dtype, args[0], 2.0))
+        return builder.fdiv(*_emit_tanh_fraction(builder, x.dtype, args[0]))
 
     return x(x), codegen
 
@@ -77,7 +101,7 @@ def sigmoid(typingctx, x):
     """Logistic function of every lane."""
 
     def codegen(context, builder, sig, args):
-        return builder.fdiv(_lanes(x.dtype, 1.0), _emit_fraction(builder, x.dtype, args[0], -1.0)[1])
+        return builder.fdiv(_lanes(x.dtype, 1.0), _emit_sigmoid_denominator(builder, x.dtype, args[0]))
 
     return x(x), codegen
 
@@ -88,8 +112,8 @@ def gates(typingctx, i, f, g, o):
     dtype = i.dtype
 
     def codegen(context, builder, sig, args):
-        below_i, below_f, below_o = (_emit_fraction(builder, dtype, args[k], -1.0)[1] for k in (0, 1, 3))
-        above_g, below_g = _emit_fraction(builder, dtype, args[2], 2.0)
+        below_i, below_f, below_o = (_emit_sigmoid_denominator(builder, dtype, args[k]) for k in (0, 1, 3))
+        above_g, below_g = _emit_tanh_fraction(builder, dtype, args[2])
         a, b = builder.fmul(below_i, below_f), builder.fmul(below_g, below_o)
         r = builder.fdiv(_lanes(dtype, 1.0), builder.fmul(a, b))
         over_a, over_b = builder.fmul(r, b), builder.fmul(r, a)

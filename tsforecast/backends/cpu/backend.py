@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tsforecast.backends.base import StepRule, TrainState, Windows, check_plain
 from tsforecast.backends.cpu import epoch
+from tsforecast.backends.cpu.lanes import LANES
 from tsforecast.backends.cpu.optimizers import N_SCALARS
-from tsforecast.backends.cpu.plan import Plan, make_plan
+from tsforecast.backends.cpu.plan import INFERENCE, INPUT_GRADIENT, P_COLUMN, P_VECTORS, TRAINING, Plan, make_plan
 from tsforecast.backends.cpu.sync import SYNC_SIZE
 from tsforecast.backends.cpu.threads import run_threads
 from tsforecast.exceptions import DivergedError
@@ -21,6 +23,7 @@ INFERENCE_ROWS, FEWEST_INFERENCE_ROWS, INFERENCE_NUMBERS = 48, 6, 500_000
 EVALUATION_ROWS = 8 * INFERENCE_ROWS
 MOST_THREADS = epoch.MOST_SHARDS
 _compiled: set[np.dtype] = set()
+SUPPORTED_CELLS = ("lstm",)  # of the keys of spec.CELLS
 
 
 class CpuBackend:
@@ -52,16 +55,20 @@ class CpuBackend:
         DivergedError
             The loss or the gradient of a batch is not finite; ``state`` stays as the batch before left it.
         """
+        _check_supported(spec)
         batch_size = min(batch_size, len(order))
         n_shards = epoch.shard_count(batch_size)
         n_threads = max(1, min(n_jobs, n_shards))
         # The last batch may have fewer rows and fewer shards, but never a larger shard than 2 * ROWS_A_SHARD - 1.
         rows = max(-(-batch_size // n_shards), min(batch_size, 2 * epoch.ROWS_A_SHARD - 1))
-        plan = make_plan(spec, rows)
+        plan = make_plan(spec, rows, TRAINING)
         memory = _memory(spec, plan, state.params.dtype, n_threads, n_shards)
         sync = np.zeros(SYNC_SIZE, dtype=np.int64)
-        fixed = sync, plan.net, plan.layers, _rule(rule, spec, state.params.dtype), _data(windows, spec)
-        kernel_state = _state(plan, state)
+        fixed = (
+            sync, plan.net, plan.layers, plan.panels, plan.columns, _rule(rule, spec, state.params.dtype),
+            _data(windows, spec),
+        )  # fmt: skip
+        kernel_state = _packed_state(plan, state)
         if state.params.dtype not in _compiled:  # on this thread, where Ctrl-C ends it at once
             epoch.train_epoch(0, 1, *fixed, order[:0], batch_size, learning_rates[:0], kernel_state, memory, state.step)
             _compiled.add(state.params.dtype)
@@ -71,6 +78,8 @@ class CpuBackend:
             sync,
         )
         state.step += int(memory.totals[2])
+        for flat, packed in zip((state.params, state.m, state.v), kernel_state, strict=True):
+            np.take(packed, plan.at, out=flat)
         if epoch.DIVERGED in statuses:
             raise DivergedError(
                 f"the training loss is not finite in step {state.step + 1}; lower learning_rate_init or scale the data"
@@ -81,7 +90,7 @@ class CpuBackend:
         """Weighted mean loss over all windows, without penalty and without learning."""
         n = len(windows)
         plan = _inference_plan(spec, n)
-        packed = _pack(plan, params)
+        packed = _pack(plan, params, plan.n_packed)
         sync = np.zeros(SYNC_SIZE, dtype=np.int64)
         # Sums are kept for fixed blocks of rows and added in their order, so that threads change no bit.
         blocks = [(first, min(n, first + EVALUATION_ROWS)) for first in range(0, n, EVALUATION_ROWS)]
@@ -105,7 +114,7 @@ class CpuBackend:
         """Forecasts ``[N,K*Q]`` in the units of feature 0 and the dtype of ``params``."""
         n = len(x_starts)
         plan = _inference_plan(spec, n)
-        packed = _pack(plan, params)
+        packed = _pack(plan, params, plan.n_packed)
         _check_starts(values, x_starts, spec.n_timesteps * spec.n_features)
         result = np.empty((n, spec.head_size), dtype=params.dtype)
         sync = np.zeros(SYNC_SIZE, dtype=np.int64)
@@ -129,30 +138,40 @@ class CpuBackend:
     ) -> tuple[NDArray, NDArray, NDArray]:
         """Return outputs ``[N,K*Q]``, ``dparams [P]`` and ``dx [N,T,F]`` of ``sum(outputs * cotangent)``."""
         check_plain(spec)
+        _check_supported(spec)
         dtype, n = params.dtype, len(x)
-        plan = make_plan(spec, n, input_gradient=True)
-        packed = _pack(plan, params)
+        plan = make_plan(spec, n, INPUT_GRADIENT)
+        packed = _pack(plan, params, plan.n_packed)
         work, frame, base = _thread_memory(spec, plan, dtype, 1)
         values = np.ascontiguousarray(x, dtype=dtype).reshape(-1)
         x_starts = np.arange(n, dtype=np.int64) * (spec.n_timesteps * spec.n_features)
         cotangent = np.ascontiguousarray(cotangent, dtype=dtype)
         out, dx, dw = np.empty_like(cotangent), np.empty(x.shape, dtype), np.zeros(plan.net.n_gradient, dtype)
         epoch.gradient(
-            plan.net, plan.layers, values, x_starts, packed, work[0], frame[0], base[0], cotangent, out, dw, dx
-        )
+            plan.net, plan.layers, plan.panels, values, x_starts, packed, work[0], frame[0], base[0], cotangent, out,
+            dw, dx,
+        )  # fmt: skip
         if spec.linear_skip:
             dx += (cotangent @ spec.views(params)["skip.w"].T).reshape(x.shape)
         return out, dw[plan.at], dx
 
 
+def _check_supported(spec: NetworkSpec) -> None:
+    """Raise ``ValueError`` for a network that has no kernels here."""
+    if spec.cell not in SUPPORTED_CELLS:
+        raise ValueError(
+            f"the cpu backend has no kernels for the cell {spec.cell!r}, only for {', '.join(SUPPORTED_CELLS)}; "
+            "the reference backend runs every cell"
+        )
+
+
 def _inference_plan(spec: NetworkSpec, n_windows: int) -> Plan:
     """Plan for forecasts of ``n_windows`` windows, in chunks of a bounded size."""
-    numbers = spec.n_timesteps * sum(
-        8 * units + width
-        for units, width in zip(spec.hidden_sizes, (spec.n_features, *spec.hidden_sizes), strict=False)
-    )
+    _check_supported(spec)
+    widths = (spec.n_features, *spec.hidden_sizes)
+    numbers = spec.n_timesteps * sum(below + 1 + units for below, units in pairwise(widths))
     rows = min(INFERENCE_ROWS, max(FEWEST_INFERENCE_ROWS, INFERENCE_NUMBERS // numbers))
-    return make_plan(spec, max(1, min(n_windows, rows)))
+    return make_plan(spec, max(1, min(n_windows, rows)), INFERENCE)
 
 
 def _rule(rule: StepRule, spec: NetworkSpec, dtype: np.dtype) -> epoch.Rule:
@@ -180,17 +199,17 @@ def _check_starts(buffer: NDArray, starts: NDArray[np.int64], width: int) -> Non
         raise IndexError(f"a window of {width} numbers reaches beyond its buffer of {len(buffer)}")
 
 
-def _pack(plan: Plan, params: NDArray) -> NDArray:
-    """The packed weights."""
-    packed = np.zeros(plan.n_packed, dtype=params.dtype)
-    epoch.pack_all(params, plan.at, plan.at_t, packed)
+def _pack(plan: Plan, flat: NDArray, size: int) -> NDArray:
+    """A flat vector in the order of the packed weights, without the transposed copies."""
+    packed = np.zeros(size, dtype=flat.dtype)
+    packed[plan.at] = flat
     return packed
 
 
-def _state(plan: Plan, state: TrainState) -> epoch.State:
-    """The state as kernels see it, its weights packed."""
-    is_weight = plan.is_weight.astype(state.params.dtype)
-    return epoch.State(state.params, state.m, state.v, _pack(plan, state.params), plan.at, plan.at_t, is_weight)
+def _packed_state(plan: Plan, state: TrainState) -> epoch.State:
+    """The state as kernels see it."""
+    n = plan.net.n_gradient
+    return epoch.State(_pack(plan, state.params, plan.n_packed), _pack(plan, state.m, n), _pack(plan, state.v, n))
 
 
 def _thread_memory(spec: NetworkSpec, plan: Plan, dtype: np.dtype, n_threads: int) -> tuple[NDArray, NDArray, NDArray]:
@@ -203,9 +222,9 @@ def _thread_memory(spec: NetworkSpec, plan: Plan, dtype: np.dtype, n_threads: in
 
 
 def _memory(spec: NetworkSpec, plan: Plan, dtype: np.dtype, n_threads: int, n_shards: int) -> epoch.Memory:
-    n_chunks = -(-spec.n_params // epoch.NORM_CHUNK)
     work, frame, base = _thread_memory(spec, plan, dtype, n_threads)
+    n_columns = int(plan.panels[-1, P_COLUMN] + plan.panels[-1, P_VECTORS] * LANES)
     return epoch.Memory(
         work, frame, base, np.empty((n_threads, N_SCALARS), dtype), np.empty((n_shards, plan.net.n_gradient), dtype),
-        np.empty(spec.n_params, dtype), np.zeros(n_shards), np.zeros(n_chunks), np.zeros(n_chunks), np.zeros(3),
+        np.zeros(n_shards), np.zeros(n_columns), np.zeros(n_columns), np.zeros(3),
     )  # fmt: skip

@@ -1,8 +1,8 @@
 """The compiled entry points: a training epoch, the loss, forecasts and gradients. Each runs without the GIL.
 
 Threads. A batch is cut into shards, a number that depends on the batch alone (``shard_count``); thread j takes shards
-j, j + n, ...; then every thread adds up the shards' gradients, in their order, for its own range, and after the global
-norm is known steps its own range of parameters. So the bits do not depend on the number of threads.
+j, j + n, ...; then every thread adds up the shards' gradients, in their order, for its own panels, and after the global
+norm is known steps its own panels (``steps``). So the bits do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -16,14 +16,21 @@ from tsforecast.backends.cpu import network
 from tsforecast.backends.cpu.jit import entry, inlined
 from tsforecast.backends.cpu.lanes import LANES
 from tsforecast.backends.cpu.losses import batch_loss
-from tsforecast.backends.cpu.optimizers import ADAMW, set_scalars, update
+from tsforecast.backends.cpu.optimizers import set_scalars
 from tsforecast.backends.cpu.plan import DX, IN
+from tsforecast.backends.cpu.steps import (
+    clip_factor,
+    penalty_rate,
+    step_panel,
+    sum_columns,
+    sum_panel,
+    transpose_panel,
+)
 from tsforecast.backends.cpu.sync import HALT, STOP, atomic_load, atomic_store, wait_for_all
 from tsforecast.backends.cpu.windows import NORM_NONE
 
 DONE, STOPPED, DIVERGED = 0, 1, 2
 ROWS_A_SHARD, MOST_SHARDS = 16, 16
-NORM_CHUNK = 2048  # parameters whose squares are added up before the chunks' sums are
 
 
 class Data(NamedTuple):
@@ -54,29 +61,24 @@ class Rule(NamedTuple):
 
 
 class State(NamedTuple):
-    """What a step changes: ``params, m, v [P]`` and the packed weights; with the places of ``plan.Plan``."""
+    """What a step changes, packed as ``plan.Plan`` says: weights ``[n_packed]``, ``m, v [n_gradient]``."""
 
-    params: np.ndarray
+    weights: np.ndarray
     m: np.ndarray
     v: np.ndarray
-    packed: np.ndarray
-    at: np.ndarray
-    at_t: np.ndarray
-    is_weight: np.ndarray
 
 
 class Memory(NamedTuple):
-    """Scratch: a work buffer, frames and bases a thread; a packed gradient a shard; sums of shards and of chunks."""
+    """Scratch: a work buffer, frames and bases a thread; a packed gradient a shard; sums of shards and of columns."""
 
     work: np.ndarray  # [threads, n_work]
     frame: np.ndarray  # [threads, rows, 2] float64
     base: np.ndarray  # [threads, rows, K] float64
     scalars: np.ndarray  # [threads, N_SCALARS]
     shard_gradients: np.ndarray  # [shards, n_gradient]
-    gradient: np.ndarray  # [P]
     shard_losses: np.ndarray  # [shards] float64
-    chunk_norms: np.ndarray  # [chunks] float64
-    chunk_penalties: np.ndarray  # [chunks] float64
+    norms: np.ndarray  # [panel columns] float64
+    penalties: np.ndarray  # [panel columns] float64
     totals: np.ndarray  # [3] float64 out: sum of loss*weight, sum of weights, steps taken
 
 
@@ -86,21 +88,6 @@ def shard_count(n_rows):
 
 
 _shard_count = inlined(shard_count)
-
-
-@inlined
-def pack(first, last, params, at, at_t, packed):
-    """Copy the parameters ``first..last-1`` to their places among the packed weights."""
-    for i in range(first, last):
-        packed[at[i]] = params[i]
-        if at_t[i] >= 0:
-            packed[at_t[i]] = params[i]
-
-
-@entry
-def pack_all(params, at, at_t, packed):
-    """Copy all parameters to their places."""
-    pack(0, len(params), params, at, at_t, packed)
 
 
 @inlined
@@ -119,48 +106,19 @@ def shard_step(net, layers, rule, data, rows, share, packed, memory, thread, sha
     network.backward(net, layers, B, packed, work, dw, False)
 
 
-@inlined
-def add_shards(memory, n_shards, first, last):
-    """Add the other shards' packed gradients, in their order, to the first one's, from ``first`` to ``last - 1``."""
-    total = memory.shard_gradients[0]
-    for s in range(1, n_shards):
-        shard = memory.shard_gradients[s]
-        for i in range(first, last):
-            total[i] += shard[i]
-
-
-@inlined
-def finish_chunk(rule, state, memory, share, chunk, first, last):
-    """Bring a chunk of the gradient into the order of the parameters, add the penalty, note norm and penalty."""
-    decay = 0.0 if rule.solver == ADAMW else rule.alpha * share
-    penalty = 0.0
-    packed, g = memory.shard_gradients[0], memory.gradient
-    for i in range(first, last):
-        g[i] = packed[state.at[i]]
-    if decay > 0.0:
-        for i in range(first, last):
-            w = np.float64(state.params[i]) * np.float64(state.is_weight[i])
-            g[i] = np.float64(g[i]) + decay * w
-            penalty += 0.5 * decay * w * w
-    # Four sums side by side, since one would wait for every addition.
-    n0, n1, n2, n3 = 0.0, 0.0, 0.0, 0.0
-    whole = first + (last - first) // 4 * 4
-    for i in range(first, whole, 4):
-        n0 += np.float64(g[i]) * np.float64(g[i])
-        n1 += np.float64(g[i + 1]) * np.float64(g[i + 1])
-        n2 += np.float64(g[i + 2]) * np.float64(g[i + 2])
-        n3 += np.float64(g[i + 3]) * np.float64(g[i + 3])
-    for i in range(whole, last):
-        n0 += np.float64(g[i]) * np.float64(g[i])
-    memory.chunk_norms[chunk] = (n0 + n1) + (n2 + n3)
-    memory.chunk_penalties[chunk] = penalty
-
-
 @entry
-def train_epoch(thread, n_threads, sync, net, layers, rule, data, order, batch_size, rates, state, memory, step):
-    """One thread's part of an epoch; returns a status. ``rates`` [batches] float64, ``step`` steps taken before."""
-    P = len(state.params)
-    n_chunks = (P + NORM_CHUNK - 1) // NORM_CHUNK
+def train_epoch(
+    thread, n_threads, sync, net, layers, panels, columns, rule, data, order, batch_size,
+    rates,  # [batches] float64
+    state, memory,
+    step,  # steps taken before
+):  # fmt: skip
+    """One thread's part of an epoch; returns a status."""
+    weights = state.weights
+    for panel in range(thread, len(panels), n_threads):
+        transpose_panel(net, layers, panels[panel], weights)
+    if not wait_for_all(sync, n_threads):
+        return STOPPED
     for batch in range(len(rates)):
         rows = order[batch * batch_size : (batch + 1) * batch_size]
         weight = 0.0
@@ -172,40 +130,30 @@ def train_epoch(thread, n_threads, sync, net, layers, rule, data, order, batch_s
         for s in range(thread, n_shards, n_threads):
             mine = rows[s * len(rows) // n_shards : (s + 1) * len(rows) // n_shards]
             if atomic_load(sync, STOP) == 0:  # else thread 0 sees the flag, too, and this step is not taken
-                shard_step(net, layers, rule, data, mine, 1.0 / weight, state.packed, memory, thread, s)
+                shard_step(net, layers, rule, data, mine, 1.0 / weight, weights, memory, thread, s)
         if not wait_for_all(sync, n_threads):
             return STOPPED
-        if n_shards > 1:
-            n = net.n_gradient
-            add_shards(memory, n_shards, n * thread // n_threads, n * (thread + 1) // n_threads)
-            if not wait_for_all(sync, n_threads):
-                return STOPPED
-        for chunk in range(thread, n_chunks, n_threads):
-            first, last = chunk * NORM_CHUNK, min(P, (chunk + 1) * NORM_CHUNK)
-            finish_chunk(rule, state, memory, 1.0 / weight, chunk, first, last)
+        decay = penalty_rate(rule, 1.0 / weight)
+        for panel in range(thread, len(panels), n_threads):
+            sum_panel(panels[panel], n_shards, decay, weights, memory.shard_gradients, memory.norms, memory.penalties)
         if thread == 0:
             atomic_store(sync, HALT, atomic_load(sync, STOP))
         if not wait_for_all(sync, n_threads):
             return STOPPED
-        norm, loss = 0.0, 0.0
-        for chunk in range(n_chunks):
-            norm += memory.chunk_norms[chunk]
-            loss += memory.chunk_penalties[chunk]
+        norm = math.sqrt(sum_columns(columns, memory.norms))
+        loss = sum_columns(columns, memory.penalties) if decay > 0.0 else 0.0
         for s in range(n_shards):
             loss += memory.shard_losses[s]
-        norm = math.sqrt(norm)
         if atomic_load(sync, HALT) != 0:
             return STOPPED
         if not (math.isfinite(loss) and math.isfinite(norm)):
             return DIVERGED
         step += 1
-        clip = rule.max_norm / norm if norm > rule.max_norm else 1.0
         scalars = memory.scalars[thread]
-        set_scalars(rule, rates[batch], step, clip, scalars)
-        for chunk in range(thread, n_chunks, n_threads):
-            first, last = chunk * NORM_CHUNK, min(P, (chunk + 1) * NORM_CHUNK)
-            update(rule, first, last, scalars, state.params, memory.gradient, state.m, state.v, state.is_weight)
-            pack(first, last, state.params, state.at, state.at_t, state.packed)
+        set_scalars(rule, rates[batch], step, clip_factor(rule, norm), scalars)
+        gradient = memory.shard_gradients[0]
+        for panel in range(thread, len(panels), n_threads):
+            step_panel(net, layers, panels[panel], rule, scalars, weights, gradient, state.m, state.v)
         if thread == 0:
             memory.totals[0] += loss * weight
             memory.totals[1] += weight
@@ -232,7 +180,7 @@ def evaluate(
         for b in range(B):
             rows[b] = start + b
         network.read_windows(net, layers, B, data.values, data.x_starts, rows, work, frame, base)
-        network.forward(net, layers, B, packed, work)
+        network.infer(net, layers, B, packed, work)
         total[0] += batch_loss(
             B, net.n_outputs, net.n_quantiles, net.out_width, rule, data.targets, data.y_starts, data.y_stride,
             data.weights, rows, 1.0, frame, base, work[net.out :], work[net.dout :],
@@ -253,7 +201,7 @@ def predict(
         for b in range(B):
             rows[b] = start + b
         network.read_windows(net, layers, B, values, x_starts, rows, work, frame, base)
-        network.forward(net, layers, B, packed, work)
+        network.infer(net, layers, B, packed, work)
         for b in range(B):
             for j in range(net.n_outputs * Q):
                 y = work[net.out + b * net.out_width + j]
@@ -268,7 +216,7 @@ def predict(
 
 @entry
 def gradient(
-    net, layers, values, x_starts, packed, work, frame, base,
+    net, layers, panels, values, x_starts, packed, work, frame, base,
     cotangent,  # [B,K*Q]
     out,  # [B,K*Q] out
     dw,  # [n_gradient] zeros; packed gradient
@@ -276,6 +224,8 @@ def gradient(
 ):  # fmt: skip
     """Outputs and gradients of ``sum(outputs * cotangent)`` for one batch."""
     B, T, F, N = len(x_starts), net.n_timesteps, net.n_features, net.out_width
+    for panel in panels:
+        transpose_panel(net, layers, panel, packed)
     rows = np.arange(B)
     network.read_windows(net, layers, B, values, x_starts, rows, work, frame, base)
     network.forward(net, layers, B, packed, work)

@@ -1,9 +1,9 @@
 """An explicit vector of LANES floats for kernels: the same lanes, roundings and bits on every processor.
 
 ``load``/``store`` move LANES neighbouring elements of a flat array, ``splat`` broadcasts, ``fma(a, b, c)`` rounds a*b
-+ c once, and ``+ - * /`` work lane by lane. Nothing here, and nothing built from it, adds *across* lanes, so the
-number of lanes cannot change a result; it is chosen for the registers of this processor, and LLVM splits vectors
-wider than a register.
++ c once, ``sqrt`` and ``+ - * /`` work lane by lane, ``widen`` makes float64 of float32. Nothing here, and nothing
+built from it, adds *across* lanes, so the number of lanes cannot change a result; it is chosen for the registers of
+this processor, and LLVM splits vectors wider than a register.
 """
 
 from __future__ import annotations
@@ -134,6 +134,30 @@ def fma(typingctx, a, b, c):
         return emit_fma(builder, a.dtype, *args)
 
     return a(a, b, c), codegen
+
+
+@twin_of(np.sqrt)
+def sqrt(typingctx, a):
+    """Square root of every lane, correctly rounded."""
+
+    def codegen(context, builder, sig, args):
+        vector = vector_type(a.dtype)
+        name = f"llvm.sqrt.v{LANES}f{a.dtype.bitwidth}"
+        return builder.call(
+            cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector]), name), args
+        )
+
+    return a(a), codegen
+
+
+@twin_of(lambda a: a.astype(np.float64))
+def widen(typingctx, a):
+    """Every lane in float64."""
+
+    def codegen(context, builder, sig, args):
+        return args[0] if a.dtype == types.float64 else builder.fpext(args[0], vector_type(types.float64))
+
+    return LANES_OF[types.float64](a), codegen
 
 
 def _lane_operator(python_operator, instruction):

@@ -49,6 +49,37 @@ def clear_state(
             c[b * Hp + u] = 0
 
 
+@inlined
+def _cell(z, at, c_old):
+    """Lines 2a to 3b for the units of one block, from their four sums at ``z[at:]``: ``i, f, g, o, c, tanh(c), h``."""
+    i, f, g, o = activate(load(z, at), load(z, at + LANES), load(z, at + 2 * LANES), load(z, at + 3 * LANES))
+    c = fma(f, c_old, i * g)  # 3a
+    tanh_c = tanh(c)
+    return i, f, g, o, c, tanh_c, o * tanh_c  # 3b
+
+
+@kernel
+def infer(
+    T, B, D, H,
+    w,  # [P,K,4L]
+    xh,  # [T+1,B,S] in: x, ones, h_0; out: h_1..h_T
+    c,  # [B,Hp] in: c_0; out: c_T
+    z,  # [B,4L] scratch
+):  # fmt: skip
+    """Run the layer over all steps, keeping only the hidden states."""
+    P = (H + LANES - 1) // LANES
+    Hp, K = P * LANES, D + 1 + H
+    S = D + 1 + Hp
+    for t in range(T):
+        for p in range(P):
+            multiply(B, 4, K, xh, t * B * S, S, 1, w, p * K * 4 * LANES, z, 0, 4 * LANES, 0, False)  # 1a
+            for b in range(B):
+                unit = b * Hp + p * LANES
+                _, _, _, _, c_new, _, h = _cell(z, b * 4 * LANES, load(c, unit))
+                store(c, unit, c_new)
+                store(xh, ((t + 1) * B + b) * S + D + 1 + p * LANES, h)
+
+
 @kernel
 def forward(
     T, B, D, H,
@@ -58,7 +89,7 @@ def forward(
     gates,  # [P,T*B,4L] out
     tc,  # [T,B,Hp] out
 ):  # fmt: skip
-    """Run the layer over all steps."""
+    """Run the layer over all steps, keeping what ``backward`` needs."""
     P = (H + LANES - 1) // LANES
     Hp, K = P * LANES, D + 1 + H
     S = D + 1 + Hp
@@ -69,18 +100,14 @@ def forward(
             for b in range(B):
                 z = first + b * 4 * LANES
                 unit = (t * B + b) * Hp + p * LANES
-                i, f, g, o = activate(  # 2a, 2b, 2c
-                    load(gates, z), load(gates, z + LANES), load(gates, z + 2 * LANES), load(gates, z + 3 * LANES)
-                )
-                c_new = fma(f, load(c, unit), i * g)  # 3a
-                tanh_c = tanh(c_new)
+                i, f, g, o, c_new, tanh_c, h = _cell(gates, z, load(c, unit))
                 store(gates, z, i)
                 store(gates, z + LANES, f)
                 store(gates, z + 2 * LANES, g)
                 store(gates, z + 3 * LANES, o)
                 store(c, unit + B * Hp, c_new)
                 store(tc, unit, tanh_c)
-                store(xh, ((t + 1) * B + b) * S + D + 1 + p * LANES, o * tanh_c)  # 3b
+                store(xh, ((t + 1) * B + b) * S + D + 1 + p * LANES, h)
 
 
 @kernel

@@ -27,24 +27,48 @@ def read_windows(net, layers, B, values, x_starts, rows, work, frame, base):
 
 @inlined
 def forward(net, layers, B, weights, work):
-    """Run all layers and the head; the outputs ``[B, out_width]`` stand at ``work[net.out]``."""
-    T, n_skip = net.n_timesteps, net.skip * net.n_timesteps * net.n_features
+    """Run all layers and the head, keeping what ``backward`` needs; the outputs stand at ``work[net.out]``."""
     for i in range(net.n_layers):
-        D, H = layers[i, IN], layers[i, UNITS]
-        xh = work[layers[i, XH] :]
-        lstm.clear_state(T, B, D, H, xh, work[layers[i, C] :])
-        if i > 0:
-            _pass_up(T, B, layers[i - 1, IN], D, H, work[layers[i - 1, XH] :], xh)
+        xh, c = work[layers[i, XH] :], work[layers[i, C] :]
+        _enter(net, layers, i, B, work)
         lstm.forward(
-            T, B, D, H, weights[layers[i, W] :],
-            xh, work[layers[i, C] :], work[layers[i, GATES] :], work[layers[i, TANH_C] :],
+            net.n_timesteps, B, layers[i, IN], layers[i, UNITS], weights[layers[i, W] :],
+            xh, c, work[layers[i, GATES] :], work[layers[i, TANH_C] :],
         )  # fmt: skip
-    last = net.n_layers - 1
+    _head(net, layers, B, weights, work)
+
+
+@inlined
+def infer(net, layers, B, weights, work):
+    """The outputs of ``forward`` alone, in a buffer laid out for inference."""
+    for i in range(net.n_layers):
+        xh, c = work[layers[i, XH] :], work[layers[i, C] :]
+        _enter(net, layers, i, B, work)
+        lstm.infer(
+            net.n_timesteps, B, layers[i, IN], layers[i, UNITS], weights[layers[i, W] :], xh, c,
+            work[layers[i, GATES] :],
+        )  # fmt: skip
+    _head(net, layers, B, weights, work)
+
+
+@inlined
+def _enter(net, layers, i, B, work):
+    """Prepare the input rows and the state of layer ``i``."""
+    T, D, H = net.n_timesteps, layers[i, IN], layers[i, UNITS]
+    lstm.clear_state(T, B, D, H, work[layers[i, XH] :], work[layers[i, C] :])
+    if i > 0:
+        _pass_up(T, B, layers[i - 1, IN], D, H, work[layers[i - 1, XH] :], work[layers[i, XH] :])
+
+
+@inlined
+def _head(net, layers, B, weights, work):
+    """Dense map of the last hidden state (and the window) to ``[B, out_width]`` at ``work[net.out]``."""
+    T, last = net.n_timesteps, net.n_layers - 1
     D, H = layers[last, IN], layers[last, UNITS]
     S = D + 1 + (H + LANES - 1) // LANES * LANES
     states = layers[last, XH] + T * B * S + D + 1
     for b in range(B):
-        row = net.head + b * net.head_in + n_skip
+        row = net.head + b * net.head_in + net.head_skip
         work[row] = 1
         for u in range(H):
             work[row + 1 + u] = work[states + b * S + u]
@@ -104,11 +128,9 @@ def backward(
 
 @inlined
 def _to_panels(B, V, rows, panels):
-    """Copy a row-major ``[B, V vectors]`` matrix into panels (of 4, 2, 1 vectors)."""
-    v = 0
-    while v < V:
-        width = 4 if V - v >= 4 else (2 if V - v >= 2 else 1)
+    """Copy a row-major ``[B, V vectors]`` matrix into panels."""
+    for v in range(0, V, 4):
+        width = min(4, V - v)
         for b in range(B):
             for j in range(width):
                 store(panels, (v * B + b * width + j) * LANES, load(rows, (b * V + v + j) * LANES))
-        v += width

@@ -1,7 +1,7 @@
-"""One step of each solver on a range of the flat vector; the formulas are in ``backends.reference.optimizers``.
+"""One step of each solver on a range of packed weights; the formulas are in ``backends.reference.optimizers``.
 
-Arithmetic is in the dtype of the parameters: scalars come in ``c``, an array of that dtype, because Numba would take
-a Python float for float64. Nothing here depends on how the range is cut, so threads may share it.
+Everything works lane by lane, in the dtype of the parameters: scalars come in ``c``, an array of that dtype, because
+Numba would take a Python float for float64. Padding has no gradient and stays zero.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 
 from tsforecast.backends.cpu.jit import inlined, kernel
+from tsforecast.backends.cpu.lanes import LANES, fma, load, splat, sqrt, store
 
 ADAM, ADAMW, SGD, RMSPROP = 0, 1, 2, 3
-LR, BETA_1, REST_1, BETA_2, REST_2, ROOT_2, EPSILON, DECAY, CLIP, N_SCALARS = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
+LR, BETA_1, REST_1, BETA_2, REST_2, OVER_ROOT_2, EPSILON, KEEP, CLIP, N_SCALARS = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
 
 
 @inlined
@@ -37,39 +38,49 @@ def set_scalars(
     c[REST_1] = 1.0 - rule.beta_1
     c[BETA_2] = rule.beta_2
     c[REST_2] = 1.0 - rule.beta_2
-    c[ROOT_2] = 1.0
+    c[OVER_ROOT_2] = 1.0
     c[EPSILON] = rule.epsilon
-    c[DECAY] = lr * rule.alpha if rule.solver == ADAMW else 0.0
+    c[KEEP] = 1.0 - lr * rule.alpha if rule.solver == ADAMW else 1.0
     c[CLIP] = clip
     if rule.solver == ADAM or rule.solver == ADAMW:
         c[LR] = lr / (1.0 - integer_power(rule.beta_1, step))
-        c[ROOT_2] = math.sqrt(1.0 - integer_power(rule.beta_2, step))
+        c[OVER_ROOT_2] = 1.0 / math.sqrt(1.0 - integer_power(rule.beta_2, step))
 
 
 @kernel
 def update(
-    rule, first, last, c,
-    params, gradient, m, v,  # [P]
-    is_weight,  # [P] in the dtype of params: 1 for weights, 0 for biases
+    rule, first, last,  # a range of whole vectors
+    decayed,  # bool: whether these are weights, which adamw decays, or biases
+    c, params, gradient, m, v,  # packed
 ):  # fmt: skip
     """Step the parameters ``first..last-1``."""
-    if rule.solver == SGD:
-        for i in range(first, last):
-            g = c[CLIP] * gradient[i]
-            m[i] = c[BETA_1] * m[i] - c[LR] * g
-            if rule.nesterov:
-                params[i] = params[i] + c[BETA_1] * m[i] - c[LR] * g
-            else:
-                params[i] = params[i] + m[i]
+    lr, beta_1, rest_1 = splat(params, c[LR]), splat(params, c[BETA_1]), splat(params, c[REST_1])
+    beta_2, rest_2 = splat(params, c[BETA_2]), splat(params, c[REST_2])
+    over_root_2, epsilon, clip = splat(params, c[OVER_ROOT_2]), splat(params, c[EPSILON]), splat(params, c[CLIP])
+    keep = splat(params, c[KEEP] if decayed else 1.0)
+    if rule.solver == SGD and rule.nesterov:
+        for i in range(first, last, LANES):
+            step = lr * (clip * load(gradient, i))
+            velocity = beta_1 * load(m, i) - step
+            store(m, i, velocity)
+            store(params, i, load(params, i) + (beta_1 * velocity - step))
+    elif rule.solver == SGD:
+        for i in range(first, last, LANES):
+            velocity = beta_1 * load(m, i) - lr * (clip * load(gradient, i))
+            store(m, i, velocity)
+            store(params, i, load(params, i) + velocity)
     elif rule.solver == RMSPROP:
-        for i in range(first, last):
-            g = c[CLIP] * gradient[i]
-            v[i] = c[BETA_2] * v[i] + c[REST_2] * (g * g)
-            params[i] = params[i] - c[LR] * g / (math.sqrt(v[i]) + c[EPSILON])
+        for i in range(first, last, LANES):
+            g = clip * load(gradient, i)
+            second = fma(beta_2, load(v, i), rest_2 * (g * g))
+            store(v, i, second)
+            store(params, i, load(params, i) - lr * g / (sqrt(second) + epsilon))
     else:
-        for i in range(first, last):
-            g = c[CLIP] * gradient[i]
-            w = params[i] - c[DECAY] * is_weight[i] * params[i]
-            m[i] = c[BETA_1] * m[i] + c[REST_1] * g
-            v[i] = c[BETA_2] * v[i] + c[REST_2] * (g * g)
-            params[i] = w - c[LR] * (m[i] / (math.sqrt(v[i]) / c[ROOT_2] + c[EPSILON]))
+        for i in range(first, last, LANES):
+            g = clip * load(gradient, i)
+            mean = fma(beta_1, load(m, i), rest_1 * g)
+            second = fma(beta_2, load(v, i), rest_2 * (g * g))
+            store(m, i, mean)
+            store(v, i, second)
+            step = lr * mean / fma(sqrt(second), over_root_2, epsilon)
+            store(params, i, keep * load(params, i) - step)

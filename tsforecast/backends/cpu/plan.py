@@ -1,10 +1,11 @@
 """Where everything lies: the layout of packed weights and of a thread's work buffer for one network.
 
-Kernels see a network as ``Net`` (sizes and offsets) and a table of layers. The flat parameter vector stays in its
-public order (``NetworkSpec.blocks``); ``Plan.at[i]`` says where parameter i stands in the packed weights (and its
-gradient in a packed gradient), ``Plan.at_t[i]`` where it stands a second time, transposed for the backward pass (-1:
-nowhere). Letters as in ``lstm``: L lanes, Hp = units in whole vectors, K = D + 1 + H; head input of A = T*F (with a
-skip) + 1 + H columns.
+Kernels see a network as ``Net`` (sizes and offsets), a table of layers and a table of panels. The flat parameter
+vector keeps its public order (``NetworkSpec.blocks``); ``Plan.at[i]`` says where parameter i stands among the packed
+weights. Training works on packed weights, gradients and moments throughout; their padding is and stays zero. Behind
+the ``n_gradient`` weights that have a gradient stand transposed copies, made from them (``steps.transpose_panel``).
+Letters as in ``lstm``: L lanes, Hp = units in whole vectors, K = D + 1 + H; head input of A = T*F (with a skip) + 1 + H
+columns.
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ from tsforecast.spec import CELLS, WINDOW_NORMS, NetworkSpec
 
 # Columns of the layer table: sizes, offsets in the packed weights, offsets in the work buffer.
 IN, UNITS, W, WH_T, WX_T, XH, C, GATES, TANH_C, DX, N_FIELDS = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+# Columns of the panel table. A panel is up to 4 vectors of columns of a weight matrix: its place in the packed weights,
+# rows, vectors, which row is the bias, layer (the head is the one after the last), first vector of columns, and the
+# place of its columns among those of all panels.
+P_AT, P_ROWS, P_VECTORS, P_BIAS, P_LAYER, P_FIRST, P_COLUMN, N_PANEL_FIELDS = 0, 1, 2, 3, 4, 5, 6, 7
+# What a work buffer is for; each holds what the one before does, and more.
+INFERENCE, TRAINING, INPUT_GRADIENT = 0, 1, 2
 
 
 class Net(NamedTuple):
@@ -35,6 +42,7 @@ class Net(NamedTuple):
     n_layers: int
     n_gradient: int  # packed weights that have a gradient: what one shard's gradient holds
     head_in: int  # A
+    head_skip: int  # columns of A before the bias
     out_width: int  # K*Q in whole vectors
     head_w: int
     head_wt: int
@@ -52,9 +60,9 @@ class Plan(NamedTuple):
 
     net: Net
     layers: np.ndarray  # [n_layers, N_FIELDS] int64
+    panels: np.ndarray  # [n_panels, N_PANEL_FIELDS] int64
+    columns: np.ndarray  # [columns of all weight matrices] int64: where each one's panel column stands; public order
     at: np.ndarray  # [P] int64
-    at_t: np.ndarray  # [P] int64
-    is_weight: np.ndarray  # [P] bool, False for biases
     n_packed: int  # packed weights, transposed ones included
     n_work: int  # elements of a work buffer
     rows: int
@@ -77,20 +85,19 @@ def whole_vectors(n: int) -> int:
     return -(-n // LANES) * LANES
 
 
-def make_plan(spec: NetworkSpec, rows: int, input_gradient: bool = False) -> Plan:
-    """Lay out a network; ``input_gradient`` adds what the gradient by the first layer's input needs."""
-    offsets = _offsets(spec, rows, input_gradient)
-    return Plan(**offsets, **_places(spec, input_gradient), rows=rows)
+def make_plan(spec: NetworkSpec, rows: int, purpose: int) -> Plan:
+    """Lay out a network for ``INFERENCE``, ``TRAINING`` or ``INPUT_GRADIENT``."""
+    return Plan(**_offsets(spec, rows, purpose), **_places(spec), rows=rows)
 
 
-@lru_cache(maxsize=32)
-def _offsets(spec: NetworkSpec, rows: int, input_gradient: bool) -> dict[str, Any]:
-    """Sizes and offsets; those of the weights do not depend on ``rows``."""
-    widths = (spec.n_features, *spec.hidden_sizes)
+@lru_cache(maxsize=64)
+def _offsets(spec: NetworkSpec, rows: int, purpose: int) -> dict[str, Any]:
+    """Sizes and offsets; those of the weights with a gradient depend on the network alone."""
+    T, widths = spec.n_timesteps, (spec.n_features, *spec.hidden_sizes)
     n_gates = CELLS[spec.cell].n_gates
     layers = np.full((len(spec.hidden_sizes), N_FIELDS), -1, dtype=np.int64)
-    head_in = (spec.n_timesteps * spec.n_features if spec.linear_skip else 0) + 1 + widths[-1]
-    out_width = whole_vectors(spec.head_size)
+    head_skip = T * spec.n_features if spec.linear_skip else 0
+    head_in, out_width = head_skip + 1 + widths[-1], whole_vectors(spec.head_size)
     weights, work = _Heap(), _Heap()
     for layer, d, h in zip(layers, widths, widths[1:], strict=False):
         layer[IN], layer[UNITS] = d, h
@@ -99,17 +106,21 @@ def _offsets(spec: NetworkSpec, rows: int, input_gradient: bool) -> dict[str, An
     n_with_gradient = weights.size
     for i, layer in enumerate(layers):
         hp, dp = whole_vectors(layer[UNITS]), whole_vectors(layer[IN])
+        layer[XH] = work.take((T + 1) * rows * (layer[IN] + 1 + hp))
+        if purpose == INFERENCE:
+            layer[C], layer[GATES] = work.take(rows * hp), work.take(rows * n_gates * LANES)
+            continue
         layer[WH_T] = weights.take(n_gates * hp * hp)
-        if i > 0 or input_gradient:
+        if i > 0 or purpose == INPUT_GRADIENT:
             layer[WX_T] = weights.take(n_gates * hp * dp)
-            layer[DX] = work.take(spec.n_timesteps * rows * dp)
-        layer[XH] = work.take((spec.n_timesteps + 1) * rows * (layer[IN] + 1 + hp))
-        layer[C] = work.take((spec.n_timesteps + 1) * rows * hp)
-        layer[GATES] = work.take(spec.n_timesteps * rows * n_gates * hp)
-        layer[TANH_C] = work.take(spec.n_timesteps * rows * hp)
+            layer[DX] = work.take(T * rows * dp)
+        layer[C] = work.take((T + 1) * rows * hp)
+        layer[GATES] = work.take(T * rows * n_gates * hp)
+        layer[TANH_C] = work.take(T * rows * hp)
+    backward = rows * (purpose != INFERENCE)
     widest = max(map(whole_vectors, widths[1:]))
     net = Net(
-        n_timesteps=spec.n_timesteps,
+        n_timesteps=T,
         n_features=spec.n_features,
         n_outputs=spec.n_outputs,
         n_quantiles=spec.n_quantiles,
@@ -119,59 +130,55 @@ def _offsets(spec: NetworkSpec, rows: int, input_gradient: bool) -> dict[str, An
         n_layers=len(layers),
         n_gradient=n_with_gradient,
         head_in=head_in,
+        head_skip=head_skip,
         out_width=out_width,
         head_w=head_w,
-        head_wt=weights.take(out_width * whole_vectors(widths[-1])),
+        head_wt=weights.take(out_width * whole_vectors(widths[-1])) if backward else -1,
         head=work.take(rows * head_in),
         out=work.take(rows * out_width),
         dout=work.take(rows * out_width),
-        dout_panels=work.take(rows * out_width),
-        dh=work.take(rows * widest),
-        dc=work.take(rows * widest),
-        dz=work.take(rows * n_gates * widest),
+        dout_panels=work.take(backward * out_width),
+        dh=work.take(backward * widest),
+        dc=work.take(backward * widest),
+        dz=work.take(backward * n_gates * widest),
     )
     return {"net": net, "layers": layers, "n_packed": weights.size, "n_work": work.size}
 
 
-@lru_cache(maxsize=4)  # as large as the network
-def _places(spec: NetworkSpec, input_gradient: bool) -> dict[str, np.ndarray]:
-    """``Plan.at``, ``Plan.at_t`` and ``Plan.is_weight``."""
-    offsets = _offsets(spec, 1, input_gradient)
+@lru_cache(maxsize=8)  # ``at`` is as large as the network
+def _places(spec: NetworkSpec) -> dict[str, np.ndarray]:
+    """``Plan.at``, ``Plan.panels`` and ``Plan.columns``."""
+    offsets = _offsets(spec, 1, INFERENCE)
     net, layers = offsets["net"], offsets["layers"]
     at = np.full(spec.n_params, -1, dtype=np.int64)
-    at_t = np.full(spec.n_params, -1, dtype=np.int64)
-    to, to_t = spec.views(at), spec.views(at_t)
+    to = spec.views(at)
     n_gates = CELLS[spec.cell].n_gates
+    panels, columns, n_columns = [], [], 0
     for i, layer in enumerate(layers):
         d, h = int(layer[IN]), int(layer[UNITS])
-        hp, n_rows = whole_vectors(h), d + 1 + h
+        n_rows, n_vectors = d + 1 + h, n_gates * whole_vectors(h) // LANES
         unit, gate = np.arange(n_gates * h) % h, np.arange(n_gates * h) // h
         column = (unit // LANES * n_gates + gate) * LANES + unit % LANES  # gates of LANES units side by side
-        row_t = gate * hp + unit
 
-        def packed(row, column=column, layer=layer, n_rows=n_rows, hp=hp):
-            return layer[W] + panel_index(row, column, n_rows, n_gates * hp // LANES)
+        def packed(row, column=column, layer=layer, n_rows=n_rows, n_vectors=n_vectors):
+            return layer[W] + panel_index(row, column, n_rows, n_vectors)
 
         to[f"layers.{i}.w_x"][...] = packed(np.arange(d)[:, None])
         to[f"layers.{i}.b"][...] = packed(d)
         to[f"layers.{i}.w_h"][...] = packed(d + 1 + np.arange(h)[:, None])
-        to_t[f"layers.{i}.w_h"][...] = layer[WH_T] + panel_index(
-            row_t, np.arange(h)[:, None], n_gates * hp, hp // LANES
-        )
-        if layer[WX_T] >= 0:
-            n_vectors = whole_vectors(d) // LANES
-            to_t[f"layers.{i}.w_x"][...] = layer[WX_T] + panel_index(
-                row_t, np.arange(d)[:, None], n_gates * hp, n_vectors
-            )
-    h, n_skip = spec.hidden_sizes[-1], net.head_in - 1 - spec.hidden_sizes[-1]
+        columns.append(n_columns + column)
+        for first in range(0, n_vectors, n_gates):
+            start = layer[W] + first * LANES * n_rows
+            panels.append((start, n_rows, n_gates, d, i, first // n_gates, n_columns + first * LANES))
+        n_columns += n_vectors * LANES
     column, n_vectors = np.arange(spec.head_size), net.out_width // LANES
-    rows = np.arange(net.head_in)[:, None]
-    place = net.head_w + panel_index(rows, column, net.head_in, n_vectors)
+    place = net.head_w + panel_index(np.arange(net.head_in)[:, None], column, net.head_in, n_vectors)
     if spec.linear_skip:
-        to["skip.w"][...] = place[:n_skip]
-    to["head.b"][...] = place[n_skip]
-    to["head.w"][...] = place[n_skip + 1 :]
-    to_t["head.w"][...] = net.head_wt + panel_index(
-        column, np.arange(h)[:, None], net.out_width, whole_vectors(h) // LANES
-    )
-    return {"at": at, "at_t": at_t, "is_weight": spec.is_weight()}
+        to["skip.w"][...] = place[: net.head_skip]
+    to["head.b"][...] = place[net.head_skip]
+    to["head.w"][...] = place[net.head_skip + 1 :]
+    columns.append(n_columns + column)
+    for first in range(0, n_vectors, 4):
+        start, width = net.head_w + first * LANES * net.head_in, min(4, n_vectors - first)
+        panels.append((start, net.head_in, width, net.head_skip, len(layers), first, n_columns + first * LANES))
+    return {"at": at, "panels": np.array(panels, dtype=np.int64), "columns": np.concatenate(columns)}

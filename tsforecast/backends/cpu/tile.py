@@ -8,8 +8,8 @@ Every element of C is one serial chain over k, from C (or zero) upwards, so its 
 shape, the number of lanes, nor the order of tiles: splitting k or rows into blocks changes nothing.
 
 Matrices live in flat arrays. A is strided: element (r, k) at ``a0 + r*a_row + k*a_k``. B and C are in *panels*:
-columns are cut into vectors of LANES, and vectors into panels of 4, then 2, then 1 (``panel_index``); a panel of B is
-[K, V*LANES], contiguous. C's panel that begins at vector v has its row r at ``c0 + v*c_vec + r*c_row``: ``c_vec =
+columns are cut into vectors of LANES, and vectors into panels of 4 and one of the rest (``panel_index``); a panel of B
+is [K, V*LANES], contiguous. C's panel that begins at vector v has its row r at ``c0 + v*c_vec + r*c_row``: ``c_vec =
 LANES``, ``c_row = N`` is the ordinary row-major layout; ``c_vec = M*LANES``, ``c_row = 0`` (a panel's own width) the
 panel layout again, so that a product can be the next one's B.
 """
@@ -145,12 +145,10 @@ def _emit_multiply(module, dtype):
     with cgutils.for_range(builder, n_full) as loop:
         panel_at(builder.mul(loop.index, ir.Constant(I64, 4)), 4)
     vector = builder.mul(n_full, ir.Constant(I64, 4))
-    for width in (2, 1):
-        size = ir.Constant(I64, width)
-        fits = builder.icmp_unsigned(">=", builder.sub(n_vectors, vector), size)
-        with builder.if_then(fits):
+    rest = builder.sub(n_vectors, vector)
+    for width in (3, 2, 1):
+        with builder.if_then(builder.icmp_unsigned("==", rest, ir.Constant(I64, width))):
             panel_at(vector, width)
-        vector = builder.add(vector, builder.select(fits, size, ir.Constant(I64, 0)))
     builder.ret_void()
     return function
 
@@ -158,7 +156,7 @@ def _emit_multiply(module, dtype):
 def _plain_multiply(M, V, K, a, a0, a_row, a_k, b, b0, c, c0, c_row, c_vec, add):
     v = 0
     while v < V:
-        width = (4 if V - v >= 4 else 2 if V - v >= 2 else 1) * LANES
+        width = min(4, V - v) * LANES
         panel = b[b0 + v * K * LANES :][: K * width].reshape(K, width)
         for r in range(M):
             row = c[c0 + v * c_vec + r * (c_row or width) :][:width]
@@ -198,6 +196,5 @@ def panel_index(k, j, K: int, V: int):
     """Offset of element (k, j) of a [K, V*LANES] matrix in panels, for layouts; ``k``, ``j`` are integer arrays."""
     vector = np.asarray(j) // LANES
     start = vector - vector % 4
-    width = np.where(V - start >= 4, 4, np.where((V - start >= 2) & (vector - start < 2), 2, 1))
-    start = np.where((width == 1) & (vector - start == 2), start + 2, start)
+    width = np.minimum(4, V - start)
     return start * LANES * K + np.asarray(k) * width * LANES + np.asarray(j) - start * LANES
