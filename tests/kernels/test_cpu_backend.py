@@ -167,10 +167,10 @@ def test_a_long_epoch_stops_within_a_second(n_jobs, rng, monkeypatch):
     _epoch(CPU, spec, step_rule(), params, windows, n_jobs)  # compile first
     flags = []
 
-    def run_and_interrupt(calls, sync):
+    def run_and_interrupt(calls, sync, *work):
         threading.Timer(0.3, lambda: sync.__setitem__(STOP, 1)).start()
         flags.append(sync)
-        return run_threads(calls, sync)
+        return run_threads(calls, sync, *work)
 
     monkeypatch.setattr(module, "run_threads", run_and_interrupt)
     rows = np.tile(np.arange(1000, dtype=np.int64), 20_000)

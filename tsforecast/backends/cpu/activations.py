@@ -44,42 +44,54 @@ def _lanes(dtype, value: float):
     return ir.Constant(vector_type(dtype), [value] * LANES)
 
 
-def _emit_reduced(builder, dtype, x, slope: float):
-    """N (in the low bits of an integer, with other bits above the mantissa's width), f and q(f) of t = slope x."""
-    clamp, mantissa, integer, coefficients = _CONSTANTS[dtype]
-    bound = clamp * 2.0 * _LOG2_E / abs(slope)
-    for comparison, limit in ((">", _lanes(dtype, bound)), ("<", _lanes(dtype, -bound))):
-        x = builder.select(builder.fcmp_ordered(comparison, x, limit), limit, x)
+def _emit_reduced(builder, dtype, xs, slopes):
+    """Give n (in the low bits of an integer, below other bits), f and q(f) of every t = slope x.
+
+    All arguments go through each line side by side, so that none waits for its own last result.
+    """
+    _, mantissa, integer, coefficients = _CONSTANTS[dtype]
+    slopes = [_lanes(dtype, slope) for slope in slopes]
     # Adding 1.5 * 2^mantissa rounds to an integer n and leaves n in the low bits of the sum.
     magic = _lanes(dtype, 1.5 * 2.0**mantissa)
-    shifted = emit_fma(builder, dtype, x, _lanes(dtype, slope), magic)
-    f = emit_fma(builder, dtype, x, _lanes(dtype, slope), builder.fsub(magic, shifted))
-    q = _lanes(dtype, coefficients[-1])
+    shifted = [emit_fma(builder, dtype, x, slope, magic) for x, slope in zip(xs, slopes, strict=True)]
+    n = [builder.fsub(magic, s) for s in shifted]
+    fs = [emit_fma(builder, dtype, x, slope, m) for x, slope, m in zip(xs, slopes, n, strict=True)]
+    qs = [_lanes(dtype, coefficients[-1])] * len(xs)
     for coefficient in reversed(coefficients[:-1]):
-        q = emit_fma(builder, dtype, q, f, _lanes(dtype, coefficient))
-    return builder.bitcast(shifted, ir.VectorType(integer, LANES)), f, q
+        qs = [emit_fma(builder, dtype, q, f, _lanes(dtype, coefficient)) for q, f in zip(qs, fs, strict=True)]
+    return [builder.bitcast(s, ir.VectorType(integer, LANES)) for s in shifted], fs, qs
+
+
+def _emit_clamped(builder, dtype, x, slope: float):
+    """Keep x within the range where tanh or sigmoid has not yet reached its limit; NaN stays."""
+    bound = _CONSTANTS[dtype][0] * 2.0 * _LOG2_E / abs(slope)
+    for comparison, limit in ((">", _lanes(dtype, bound)), ("<", _lanes(dtype, -bound))):
+        x = builder.select(builder.fcmp_ordered(comparison, x, limit), limit, x)
+    return x
 
 
 def _emit_times_power(builder, dtype, y, n):
-    """Y 2^n: n is added to the exponent of y, and what stands above it is shifted out."""
+    """Multiply y by 2^n: n is added to the exponent of y, and what stands above it is shifted out."""
     _, mantissa, integer, _ = _CONSTANTS[dtype]
     integers = ir.VectorType(integer, LANES)
     n = builder.shl(n, ir.Constant(integers, [mantissa] * LANES))
     return builder.bitcast(builder.add(builder.bitcast(y, integers), n), vector_type(dtype))
 
 
-def _emit_sigmoid_denominator(builder, dtype, x):
-    n, f, q = _emit_reduced(builder, dtype, x, -_LOG2_E)
-    y = emit_fma(builder, dtype, f, q, _lanes(dtype, 1.0))
-    return builder.fadd(_emit_times_power(builder, dtype, y, n), _lanes(dtype, 1.0))
-
-
-def _emit_tanh_fraction(builder, dtype, x):
-    """E and e + 2."""
-    n, f, q = _emit_reduced(builder, dtype, x, 2.0 * _LOG2_E)
-    power = _emit_times_power(builder, dtype, _lanes(dtype, 1.0), n)
-    e = emit_fma(builder, dtype, power, builder.fmul(f, q), builder.fsub(power, _lanes(dtype, 1.0)))
-    return e, builder.fadd(e, _lanes(dtype, 2.0))
+def _emit_fractions(builder, dtype, sigmoids, tanhs):
+    """Denominators of the sigmoids; numerators and denominators of the tanhs."""
+    k = len(sigmoids)
+    slopes = [-_LOG2_E] * k + [2.0 * _LOG2_E] * len(tanhs)
+    xs = [_emit_clamped(builder, dtype, x, slope) for x, slope in zip([*sigmoids, *tanhs], slopes, strict=True)]
+    ns, fs, qs = _emit_reduced(builder, dtype, xs, slopes)
+    one, two = _lanes(dtype, 1.0), _lanes(dtype, 2.0)
+    ys = [emit_fma(builder, dtype, f, q, one) for f, q in zip(fs[:k], qs[:k], strict=True)]
+    powers = [_emit_times_power(builder, dtype, y, n) for y, n in zip(ys + [one] * len(tanhs), ns, strict=True)]
+    below = [builder.fadd(power, one) for power in powers[:k]]
+    products = [builder.fmul(f, q) for f, q in zip(fs[k:], qs[k:], strict=True)]
+    rest = [builder.fsub(power, one) for power in powers[k:]]
+    above = [emit_fma(builder, dtype, *terms) for terms in zip(powers[k:], products, rest, strict=True)]
+    return below, above, [builder.fadd(e, two) for e in above]
 
 
 @twin_of(np.tanh)
@@ -87,7 +99,8 @@ def tanh(typingctx, x):
     """Hyperbolic tangent of every lane."""
 
     def codegen(context, builder, sig, args):
-        return builder.fdiv(*_emit_tanh_fraction(builder, x.dtype, args[0]))
+        _, above, below = _emit_fractions(builder, x.dtype, [], args)
+        return builder.fdiv(above[0], below[0])
 
     return x(x), codegen
 
@@ -101,7 +114,8 @@ def sigmoid(typingctx, x):
     """Logistic function of every lane."""
 
     def codegen(context, builder, sig, args):
-        return builder.fdiv(_lanes(x.dtype, 1.0), _emit_sigmoid_denominator(builder, x.dtype, args[0]))
+        below, _, _ = _emit_fractions(builder, x.dtype, args, [])
+        return builder.fdiv(_lanes(x.dtype, 1.0), below[0])
 
     return x(x), codegen
 
@@ -112,8 +126,9 @@ def gates(typingctx, i, f, g, o):
     dtype = i.dtype
 
     def codegen(context, builder, sig, args):
-        below_i, below_f, below_o = (_emit_sigmoid_denominator(builder, dtype, args[k]) for k in (0, 1, 3))
-        above_g, below_g = _emit_tanh_fraction(builder, dtype, args[2])
+        (below_i, below_f, below_o), (above_g,), (below_g,) = _emit_fractions(
+            builder, dtype, [args[0], args[1], args[3]], [args[2]]
+        )
         a, b = builder.fmul(below_i, below_f), builder.fmul(below_g, below_o)
         r = builder.fdiv(_lanes(dtype, 1.0), builder.fmul(a, b))
         over_a, over_b = builder.fmul(r, b), builder.fmul(r, a)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +11,18 @@ from tsforecast.backends.base import StepRule, TrainState, Windows, check_plain
 from tsforecast.backends.cpu import epoch
 from tsforecast.backends.cpu.lanes import LANES
 from tsforecast.backends.cpu.optimizers import N_SCALARS
-from tsforecast.backends.cpu.plan import INFERENCE, INPUT_GRADIENT, P_COLUMN, P_VECTORS, TRAINING, Plan, make_plan
+from tsforecast.backends.cpu.plan import (
+    INFERENCE,
+    INPUT_GRADIENT,
+    P_COLUMN,
+    P_VECTORS,
+    TRAINING,
+    Plan,
+    make_plan,
+    operations,
+)
 from tsforecast.backends.cpu.sync import SYNC_SIZE
-from tsforecast.backends.cpu.threads import run_threads
+from tsforecast.backends.cpu.threads import run_threads, thread_count
 from tsforecast.exceptions import DivergedError
 from tsforecast.spec import LOSSES, SOLVERS, NetworkSpec
 
@@ -58,7 +66,8 @@ class CpuBackend:
         _check_supported(spec)
         batch_size = min(batch_size, len(order))
         n_shards = epoch.shard_count(batch_size)
-        n_threads = max(1, min(n_jobs, n_shards))
+        work = 3 * operations(spec) * len(order)
+        n_threads = thread_count(n_jobs, n_shards, work)
         # The last batch may have fewer rows and fewer shards, but never a larger shard than 2 * ROWS_A_SHARD - 1.
         rows = max(-(-batch_size // n_shards), min(batch_size, 2 * epoch.ROWS_A_SHARD - 1))
         plan = make_plan(spec, rows, TRAINING)
@@ -76,6 +85,7 @@ class CpuBackend:
         statuses = run_threads(
             [lambda thread=thread: epoch.train_epoch(thread, n_threads, *arguments) for thread in range(n_threads)],
             sync,
+            work,
         )
         state.step += int(memory.totals[2])
         for flat, packed in zip((state.params, state.m, state.v), kernel_state, strict=True):
@@ -104,8 +114,9 @@ class CpuBackend:
                 if status == epoch.STOPPED:
                     return
 
-        n_threads = max(1, min(n_jobs, len(blocks), MOST_THREADS))
-        run_threads([lambda thread=thread: work(thread, n_threads) for thread in range(n_threads)], sync)
+        n_operations = operations(spec) * n
+        n_threads = thread_count(min(n_jobs, MOST_THREADS), len(blocks), n_operations)
+        run_threads([lambda thread=thread: work(thread, n_threads) for thread in range(n_threads)], sync, n_operations)
         return math.fsum(totals) / math.fsum(windows.weights.astype(np.float64))
 
     def predict(
@@ -125,12 +136,10 @@ class CpuBackend:
                 plan.net, plan.layers, values, x_starts, first, last, packed, work[0], frame[0], base[0], sync, result
             )
 
-        if n <= plan.rows:  # a thread would cost more than the work
-            work(0, n)
-            return result
-        n_threads = max(1, min(n_jobs, -(-n // plan.rows), MOST_THREADS))
+        n_operations = operations(spec) * n
+        n_threads = thread_count(min(n_jobs, MOST_THREADS), -(-n // plan.rows), n_operations)
         cuts = [n * i // n_threads for i in range(n_threads + 1)]
-        run_threads([lambda i=i: work(cuts[i], cuts[i + 1]) for i in range(n_threads)], sync)
+        run_threads([lambda i=i: work(cuts[i], cuts[i + 1]) for i in range(n_threads)], sync, n_operations)
         return result
 
     def gradient(
@@ -169,7 +178,7 @@ def _inference_plan(spec: NetworkSpec, n_windows: int) -> Plan:
     """Plan for forecasts of ``n_windows`` windows, in chunks of a bounded size."""
     _check_supported(spec)
     widths = (spec.n_features, *spec.hidden_sizes)
-    numbers = spec.n_timesteps * sum(below + 1 + units for below, units in pairwise(widths))
+    numbers = spec.n_timesteps * (sum(widths) + sum(spec.hidden_sizes))
     rows = min(INFERENCE_ROWS, max(FEWEST_INFERENCE_ROWS, INFERENCE_NUMBERS // numbers))
     return make_plan(spec, max(1, min(n_windows, rows)), INFERENCE)
 

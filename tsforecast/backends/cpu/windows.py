@@ -58,8 +58,9 @@ def gather(
             if f == 0:
                 frame[b, 0] = level
                 frame[b, 1] = scale
+            over = 1.0 / scale
             for t in range(T):
-                z = (np.float64(values[start + t * F + f]) - level) / scale
+                z = (np.float64(values[start + t * F + f]) - level) * over
                 xh[(t * B + b) * S + f] = z
                 if skip:
                     head[b * A + t * F + f] = z
