@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +23,19 @@ from tsforecast.backends.cpu.plan import (
     operations,
 )
 from tsforecast.backends.cpu.sync import SYNC_SIZE
-from tsforecast.backends.cpu.threads import run_threads, thread_count
+from tsforecast.backends.cpu.threads import SHORT, run_threads, thread_count
 from tsforecast.exceptions import DivergedError
 from tsforecast.spec import LOSSES, SOLVERS, NetworkSpec
 
 # Rows of a chunk of forecasts: a multiple of every tile's rows; fewer where the states of all steps would be large.
-INFERENCE_ROWS, FEWEST_INFERENCE_ROWS, INFERENCE_NUMBERS = 48, 6, 500_000
+INFERENCE_ROWS, FEWEST_INFERENCE_ROWS, INFERENCE_NUMBERS = 48, 6, 3_000_000
+MOST_KEPT_BYTES = (
+    1 << 24
+)  # of a work buffer that a thread keeps for its next call: fresh memory costs 0.2 ms a megabyte
 EVALUATION_ROWS = 8 * INFERENCE_ROWS
 MOST_THREADS = epoch.MOST_SHARDS
 _compiled: set[np.dtype] = set()
+_kept, _NOTHING = threading.local(), np.empty(0)
 SUPPORTED_CELLS = ("lstm",)  # of the keys of spec.CELLS
 
 
@@ -66,12 +71,14 @@ class CpuBackend:
         _check_supported(spec)
         batch_size = min(batch_size, len(order))
         n_shards = epoch.shard_count(batch_size)
-        work = 3 * operations(spec) * len(order)
-        n_threads = thread_count(n_jobs, n_shards, work)
+        n_operations = 3 * operations(spec) * len(order)
+        n_threads = thread_count(n_jobs, n_shards, n_operations)
         # The last batch may have fewer rows and fewer shards, but never a larger shard than 2 * ROWS_A_SHARD - 1.
         rows = max(-(-batch_size // n_shards), min(batch_size, 2 * epoch.ROWS_A_SHARD - 1))
         plan = make_plan(spec, rows, TRAINING)
-        memory = _memory(spec, plan, state.params.dtype, n_threads, n_shards)
+        here = n_threads == 1 and n_operations < SHORT  # else a signal handler might ask for the kept buffer meanwhile
+        size, dtype = n_threads * plan.n_work, state.params.dtype
+        memory = _memory(spec, plan, _kept_buffer(size, dtype) if here else np.empty(size, dtype), n_shards)
         sync = np.zeros(SYNC_SIZE, dtype=np.int64)
         fixed = (
             sync, plan.net, plan.layers, plan.panels, plan.columns, _rule(rule, spec, state.params.dtype),
@@ -85,11 +92,11 @@ class CpuBackend:
         statuses = run_threads(
             [lambda thread=thread: epoch.train_epoch(thread, n_threads, *arguments) for thread in range(n_threads)],
             sync,
-            work,
+            n_operations,
         )
         state.step += int(memory.totals[2])
         for flat, packed in zip((state.params, state.m, state.v), kernel_state, strict=True):
-            np.take(packed, plan.at, out=flat)
+            epoch.unpack(packed, plan.runs, flat)
         if epoch.DIVERGED in statuses:
             raise DivergedError(
                 f"the training loss is not finite in step {state.step + 1}; lower learning_rate_init or scale the data"
@@ -108,7 +115,7 @@ class CpuBackend:
         fixed = plan.net, plan.layers, _rule(rule, spec, params.dtype), _data(windows, spec)
 
         def work(thread: int, n_threads: int) -> None:
-            work, frame, base = _thread_memory(spec, plan, params.dtype, 1)
+            work, frame, base = _thread_memory(spec, plan, _kept_buffer(plan.n_work, params.dtype))
             for i in range(thread, len(blocks), n_threads):
                 status = epoch.evaluate(*fixed, *blocks[i], packed, work[0], frame[0], base[0], totals[i : i + 1], sync)
                 if status == epoch.STOPPED:
@@ -131,7 +138,7 @@ class CpuBackend:
         sync = np.zeros(SYNC_SIZE, dtype=np.int64)
 
         def work(first: int, last: int) -> None:
-            work, frame, base = _thread_memory(spec, plan, params.dtype, 1)
+            work, frame, base = _thread_memory(spec, plan, _kept_buffer(plan.n_work, params.dtype))
             epoch.predict(
                 plan.net, plan.layers, values, x_starts, first, last, packed, work[0], frame[0], base[0], sync, result
             )
@@ -151,7 +158,7 @@ class CpuBackend:
         dtype, n = params.dtype, len(x)
         plan = make_plan(spec, n, INPUT_GRADIENT)
         packed = _pack(plan, params, plan.n_packed)
-        work, frame, base = _thread_memory(spec, plan, dtype, 1)
+        work, frame, base = _thread_memory(spec, plan, np.empty(plan.n_work, dtype))
         values = np.ascontiguousarray(x, dtype=dtype).reshape(-1)
         x_starts = np.arange(n, dtype=np.int64) * (spec.n_timesteps * spec.n_features)
         cotangent = np.ascontiguousarray(cotangent, dtype=dtype)
@@ -162,7 +169,9 @@ class CpuBackend:
         )  # fmt: skip
         if spec.linear_skip:
             dx += (cotangent @ spec.views(params)["skip.w"].T).reshape(x.shape)
-        return out, dw[plan.at], dx
+        dparams = np.empty_like(params)
+        epoch.unpack(dw, plan.runs, dparams)
+        return out, dparams, dx
 
 
 def _check_supported(spec: NetworkSpec) -> None:
@@ -179,7 +188,7 @@ def _inference_plan(spec: NetworkSpec, n_windows: int) -> Plan:
     _check_supported(spec)
     widths = (spec.n_features, *spec.hidden_sizes)
     numbers = spec.n_timesteps * (sum(widths) + sum(spec.hidden_sizes))
-    rows = min(INFERENCE_ROWS, max(FEWEST_INFERENCE_ROWS, INFERENCE_NUMBERS // numbers))
+    rows = min(INFERENCE_ROWS, max(1, INFERENCE_NUMBERS // numbers // FEWEST_INFERENCE_ROWS) * FEWEST_INFERENCE_ROWS)
     return make_plan(spec, max(1, min(n_windows, rows)), INFERENCE)
 
 
@@ -211,7 +220,7 @@ def _check_starts(buffer: NDArray, starts: NDArray[np.int64], width: int) -> Non
 def _pack(plan: Plan, flat: NDArray, size: int) -> NDArray:
     """A flat vector in the order of the packed weights, without the transposed copies."""
     packed = np.zeros(size, dtype=flat.dtype)
-    packed[plan.at] = flat
+    epoch.pack(flat, plan.runs, packed)
     return packed
 
 
@@ -221,19 +230,27 @@ def _packed_state(plan: Plan, state: TrainState) -> epoch.State:
     return epoch.State(_pack(plan, state.params, plan.n_packed), _pack(plan, state.m, n), _pack(plan, state.v, n))
 
 
-def _thread_memory(spec: NetworkSpec, plan: Plan, dtype: np.dtype, n_threads: int) -> tuple[NDArray, NDArray, NDArray]:
-    """Work buffers, frames and bases of ``n_threads`` threads."""
-    return (
-        np.empty((n_threads, plan.n_work), dtype=dtype),  # kernels write whatever they read
-        np.empty((n_threads, plan.rows, 2)),
-        np.empty((n_threads, plan.rows, spec.n_outputs)),
-    )
+def _kept_buffer(n: int, dtype: np.dtype) -> NDArray:
+    """``n`` numbers of any value, since kernels write whatever they read; this thread's until it asks again."""
+    n_bytes = n * dtype.itemsize
+    if n_bytes > MOST_KEPT_BYTES:
+        return np.empty(n, dtype)
+    if getattr(_kept, "buffer", _NOTHING).nbytes < n_bytes:
+        _kept.buffer = np.empty(n_bytes, np.uint8)
+    return _kept.buffer[:n_bytes].view(dtype)
 
 
-def _memory(spec: NetworkSpec, plan: Plan, dtype: np.dtype, n_threads: int, n_shards: int) -> epoch.Memory:
-    work, frame, base = _thread_memory(spec, plan, dtype, n_threads)
+def _thread_memory(spec: NetworkSpec, plan: Plan, work: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+    """Work buffers ``[threads, n_work]``, and frames and bases for as many threads."""
+    work = work.reshape(-1, plan.n_work)
+    return work, np.empty((len(work), plan.rows, 2)), np.empty((len(work), plan.rows, spec.n_outputs))
+
+
+def _memory(spec: NetworkSpec, plan: Plan, work: NDArray, n_shards: int) -> epoch.Memory:
+    work, frame, base = _thread_memory(spec, plan, work)
+    dtype = work.dtype
     n_columns = int(plan.panels[-1, P_COLUMN] + plan.panels[-1, P_VECTORS] * LANES)
     return epoch.Memory(
-        work, frame, base, np.empty((n_threads, N_SCALARS), dtype), np.empty((n_shards, plan.net.n_gradient), dtype),
+        work, frame, base, np.empty((len(work), N_SCALARS), dtype), np.empty((n_shards, plan.net.n_gradient), dtype),
         np.zeros(n_shards), np.zeros(n_columns), np.zeros(n_columns), np.zeros(3),
     )  # fmt: skip

@@ -14,7 +14,7 @@ import numpy as np
 
 from tsforecast.backends.cpu import network
 from tsforecast.backends.cpu.jit import entry, inlined
-from tsforecast.backends.cpu.lanes import LANES
+from tsforecast.backends.cpu.lanes import LANES, load, store
 from tsforecast.backends.cpu.losses import batch_loss
 from tsforecast.backends.cpu.optimizers import set_scalars
 from tsforecast.backends.cpu.plan import DX, IN
@@ -88,6 +88,34 @@ def shard_count(n_rows):
 
 
 _shard_count = inlined(shard_count)
+
+
+@entry
+def pack(
+    flat,  # [P]
+    runs,  # [n_runs, 3]
+    packed,  # out: the places of parameters
+):  # fmt: skip
+    """Copy parameters, or what is laid out as they are, to their places."""
+    for r in range(len(runs)):
+        source, target, n = runs[r, 0], runs[r, 1], runs[r, 2]
+        if n == LANES:  # most are
+            store(packed, target, load(flat, source))
+        else:
+            for i in range(n):
+                packed[target + i] = flat[source + i]
+
+
+@entry
+def unpack(packed, runs, flat):
+    """Undo ``pack``."""
+    for r in range(len(runs)):
+        target, source, n = runs[r, 0], runs[r, 1], runs[r, 2]
+        if n == LANES:
+            store(flat, target, load(packed, source))
+        else:
+            for i in range(n):
+                flat[target + i] = packed[source + i]
 
 
 @inlined
@@ -194,10 +222,12 @@ def predict(
     result,  # [N,K*Q] out
 ):  # fmt: skip
     """Forecast the windows ``first..last-1``; returns a status."""
-    capacity, Q = len(frame), net.n_quantiles
-    rows = np.empty(capacity, np.int64)
-    for start in range(first, last, capacity):
-        B = min(capacity, last - start)
+    n, Q = last - first, net.n_quantiles
+    rows = np.empty(len(frame), np.int64)
+    n_chunks = (n + len(rows) - 1) // len(rows)
+    for chunk in range(n_chunks):  # of about the same size
+        start = first + n * chunk // n_chunks
+        B = first + n * (chunk + 1) // n_chunks - start
         for b in range(B):
             rows[b] = start + b
         network.read_windows(net, layers, B, values, x_starts, rows, work, frame, base)

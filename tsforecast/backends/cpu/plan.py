@@ -1,11 +1,11 @@
 """Where everything lies: the layout of packed weights and of a thread's work buffer for one network.
 
 Kernels see a network as ``Net`` (sizes and offsets), a table of layers and a table of panels. The flat parameter
-vector keeps its public order (``NetworkSpec.blocks``); ``Plan.at[i]`` says where parameter i stands among the packed
-weights. Training works on packed weights, gradients and moments throughout; their padding is and stays zero. Behind
-the ``n_gradient`` weights that have a gradient stand transposed copies, made from them (``steps.transpose_panel``).
-Letters as in ``lstm``: L lanes, Hp = units in whole vectors, K = D + 1 + H; head input of A = T*F (with a skip) + 1 + H
-columns.
+vector keeps its public order (``NetworkSpec.blocks``); ``Plan.runs`` says which stretches of it stand where among the
+packed weights. Training works on packed weights, gradients and moments throughout; their padding is and stays zero.
+Behind the ``n_gradient`` weights that have a gradient stand transposed copies, made from them
+(``steps.transpose_panel``). Letters as in ``lstm``: L lanes, Hp = units in whole vectors, K = D + 1 + H; head input of
+A = T*F (with a skip) + 1 + H columns.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Plan(NamedTuple):
     layers: np.ndarray  # [n_layers, N_FIELDS] int64
     panels: np.ndarray  # [n_panels, N_PANEL_FIELDS] int64
     columns: np.ndarray  # [columns of all weight matrices] int64: where each one's panel column stands; public order
-    at: np.ndarray  # [P] int64
+    runs: np.ndarray  # [n_runs, 3] int64: first parameter, first packed weight, length
     n_packed: int  # packed weights, transposed ones included
     n_work: int  # elements of a work buffer
     rows: int
@@ -153,9 +153,9 @@ def _offsets(spec: NetworkSpec, rows: int, purpose: int) -> dict[str, Any]:
     return {"net": net, "layers": layers, "n_packed": weights.size, "n_work": work.size}
 
 
-@lru_cache(maxsize=8)  # ``at`` is as large as the network
+@lru_cache(maxsize=8)
 def _places(spec: NetworkSpec) -> dict[str, np.ndarray]:
-    """``Plan.at``, ``Plan.panels`` and ``Plan.columns``."""
+    """``Plan.runs``, ``Plan.panels`` and ``Plan.columns``."""
     offsets = _offsets(spec, 1, INFERENCE)
     net, layers = offsets["net"], offsets["layers"]
     at = np.full(spec.n_params, -1, dtype=np.int64)
@@ -189,4 +189,6 @@ def _places(spec: NetworkSpec) -> dict[str, np.ndarray]:
     for first in range(0, n_vectors, 4):
         start, width = net.head_w + first * LANES * net.head_in, min(4, n_vectors - first)
         panels.append((start, net.head_in, width, net.head_skip, len(layers), first, n_columns + first * LANES))
-    return {"at": at, "panels": np.array(panels, dtype=np.int64), "columns": np.concatenate(columns)}
+    starts = np.flatnonzero(np.diff(at, prepend=-2) != 1)
+    runs = np.stack([starts, at[starts], np.diff(starts, append=len(at))], axis=1)
+    return {"runs": runs, "panels": np.array(panels, dtype=np.int64), "columns": np.concatenate(columns)}
