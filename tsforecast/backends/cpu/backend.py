@@ -3,39 +3,31 @@
 from __future__ import annotations
 
 import math
-import threading
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tsforecast.backends.base import StepRule, TrainState, Windows, check_plain
 from tsforecast.backends.cpu import epoch
-from tsforecast.backends.cpu.lanes import LANES
-from tsforecast.backends.cpu.optimizers import N_SCALARS
+from tsforecast.backends.cpu.memory import pack_flat, packed_state, thread_memory, training_memory, work_buffer
 from tsforecast.backends.cpu.plan import (
     INFERENCE,
     INPUT_GRADIENT,
-    P_COLUMN,
-    P_VECTORS,
     TRAINING,
     Plan,
     make_plan,
     operations,
 )
 from tsforecast.backends.cpu.sync import SYNC_SIZE
-from tsforecast.backends.cpu.threads import SHORT, run_threads, thread_count
+from tsforecast.backends.cpu.threads import run_threads, thread_count
 from tsforecast.exceptions import DivergedError
 from tsforecast.spec import LOSSES, SOLVERS, NetworkSpec
 
 # Rows of a chunk of forecasts: a multiple of every tile's rows; fewer where the states of all steps would be large.
 INFERENCE_ROWS, FEWEST_INFERENCE_ROWS, INFERENCE_NUMBERS = 48, 6, 3_000_000
-MOST_KEPT_BYTES = (
-    1 << 24
-)  # of a work buffer that a thread keeps for its next call: fresh memory costs 0.2 ms a megabyte
 EVALUATION_ROWS = 8 * INFERENCE_ROWS
 MOST_THREADS = epoch.MOST_SHARDS
 _compiled: set[np.dtype] = set()
-_kept, _NOTHING = threading.local(), np.empty(0)
 SUPPORTED_CELLS = ("lstm",)  # of the keys of spec.CELLS
 
 
@@ -76,24 +68,24 @@ class CpuBackend:
         # The last batch may have fewer rows and fewer shards, but never a larger shard than 2 * ROWS_A_SHARD - 1.
         rows = max(-(-batch_size // n_shards), min(batch_size, 2 * epoch.ROWS_A_SHARD - 1))
         plan = make_plan(spec, rows, TRAINING)
-        here = n_threads == 1 and n_operations < SHORT  # else a signal handler might ask for the kept buffer meanwhile
-        size, dtype = n_threads * plan.n_work, state.params.dtype
-        memory = _memory(spec, plan, _kept_buffer(size, dtype) if here else np.empty(size, dtype), n_shards)
         sync = np.zeros(SYNC_SIZE, dtype=np.int64)
         fixed = (
             sync, plan.net, plan.layers, plan.panels, plan.columns, _rule(rule, spec, state.params.dtype),
             _data(windows, spec),
         )  # fmt: skip
-        kernel_state = _packed_state(plan, state)
-        if state.params.dtype not in _compiled:  # on this thread, where Ctrl-C ends it at once
-            epoch.train_epoch(0, 1, *fixed, order[:0], batch_size, learning_rates[:0], kernel_state, memory, state.step)
-            _compiled.add(state.params.dtype)
-        arguments = (*fixed, order, batch_size, learning_rates, kernel_state, memory, state.step)
-        statuses = run_threads(
-            [lambda thread=thread: epoch.train_epoch(thread, n_threads, *arguments) for thread in range(n_threads)],
-            sync,
-            n_operations,
-        )
+        kernel_state = packed_state(plan, state)
+        with work_buffer(n_threads * plan.n_work, state.params.dtype) as work:
+            memory = training_memory(plan, work, n_shards)
+            arguments = (*fixed, order, batch_size, learning_rates, kernel_state, memory, state.step)
+            if state.params.dtype not in _compiled:  # on this thread, where Ctrl-C ends it at once
+                nothing = (*fixed, order[:0], batch_size, learning_rates[:0], kernel_state, memory, state.step)
+                epoch.train_epoch(0, 1, *nothing)
+                _compiled.add(state.params.dtype)
+            statuses = run_threads(
+                [lambda thread=thread: epoch.train_epoch(thread, n_threads, *arguments) for thread in range(n_threads)],
+                sync,
+                n_operations,
+            )
         state.step += int(memory.totals[2])
         for flat, packed in zip((state.params, state.m, state.v), kernel_state, strict=True):
             epoch.unpack(packed, plan.runs, flat)
@@ -107,7 +99,7 @@ class CpuBackend:
         """Weighted mean loss over all windows, without penalty and without learning."""
         n = len(windows)
         plan = _inference_plan(spec, n)
-        packed = _pack(plan, params, plan.n_packed)
+        packed = pack_flat(plan, params, plan.n_packed)
         sync = np.zeros(SYNC_SIZE, dtype=np.int64)
         # Sums are kept for fixed blocks of rows and added in their order, so that threads change no bit.
         blocks = [(first, min(n, first + EVALUATION_ROWS)) for first in range(0, n, EVALUATION_ROWS)]
@@ -115,11 +107,13 @@ class CpuBackend:
         fixed = plan.net, plan.layers, _rule(rule, spec, params.dtype), _data(windows, spec)
 
         def work(thread: int, n_threads: int) -> None:
-            work, frame, base = _thread_memory(spec, plan, _kept_buffer(plan.n_work, params.dtype))
-            for i in range(thread, len(blocks), n_threads):
-                status = epoch.evaluate(*fixed, *blocks[i], packed, work[0], frame[0], base[0], totals[i : i + 1], sync)
-                if status == epoch.STOPPED:
-                    return
+            with work_buffer(plan.n_work, params.dtype) as buffer:
+                work, frame, base = thread_memory(plan, buffer)
+                for i in range(thread, len(blocks), n_threads):
+                    total = totals[i : i + 1]
+                    status = epoch.evaluate(*fixed, *blocks[i], packed, work[0], frame[0], base[0], total, sync)
+                    if status == epoch.STOPPED:
+                        return
 
         n_operations = operations(spec) * n
         n_threads = thread_count(min(n_jobs, MOST_THREADS), len(blocks), n_operations)
@@ -132,16 +126,18 @@ class CpuBackend:
         """Forecasts ``[N,K*Q]`` in the units of feature 0 and the dtype of ``params``."""
         n = len(x_starts)
         plan = _inference_plan(spec, n)
-        packed = _pack(plan, params, plan.n_packed)
+        packed = pack_flat(plan, params, plan.n_packed)
         _check_starts(values, x_starts, spec.n_timesteps * spec.n_features)
         result = np.empty((n, spec.head_size), dtype=params.dtype)
         sync = np.zeros(SYNC_SIZE, dtype=np.int64)
 
         def work(first: int, last: int) -> None:
-            work, frame, base = _thread_memory(spec, plan, _kept_buffer(plan.n_work, params.dtype))
-            epoch.predict(
-                plan.net, plan.layers, values, x_starts, first, last, packed, work[0], frame[0], base[0], sync, result
-            )
+            with work_buffer(plan.n_work, params.dtype) as buffer:
+                work, frame, base = thread_memory(plan, buffer)
+                epoch.predict(
+                    plan.net, plan.layers, values, x_starts, first, last, packed, work[0], frame[0], base[0], sync,
+                    result,
+                )  # fmt: skip
 
         n_operations = operations(spec) * n
         n_threads = thread_count(min(n_jobs, MOST_THREADS), -(-n // plan.rows), n_operations)
@@ -157,8 +153,8 @@ class CpuBackend:
         _check_supported(spec)
         dtype, n = params.dtype, len(x)
         plan = make_plan(spec, n, INPUT_GRADIENT)
-        packed = _pack(plan, params, plan.n_packed)
-        work, frame, base = _thread_memory(spec, plan, np.empty(plan.n_work, dtype))
+        packed = pack_flat(plan, params, plan.n_packed)
+        work, frame, base = thread_memory(plan, np.empty(plan.n_work, dtype))
         values = np.ascontiguousarray(x, dtype=dtype).reshape(-1)
         x_starts = np.arange(n, dtype=np.int64) * (spec.n_timesteps * spec.n_features)
         cotangent = np.ascontiguousarray(cotangent, dtype=dtype)
@@ -215,42 +211,3 @@ def _check_starts(buffer: NDArray, starts: NDArray[np.int64], width: int) -> Non
     """Kernels trust their indices, so these are looked at once."""
     if len(starts) and (starts.min() < 0 or starts.max() + width > len(buffer)):
         raise IndexError(f"a window of {width} numbers reaches beyond its buffer of {len(buffer)}")
-
-
-def _pack(plan: Plan, flat: NDArray, size: int) -> NDArray:
-    """A flat vector in the order of the packed weights, without the transposed copies."""
-    packed = np.zeros(size, dtype=flat.dtype)
-    epoch.pack(flat, plan.runs, packed)
-    return packed
-
-
-def _packed_state(plan: Plan, state: TrainState) -> epoch.State:
-    """The state as kernels see it."""
-    n = plan.net.n_gradient
-    return epoch.State(_pack(plan, state.params, plan.n_packed), _pack(plan, state.m, n), _pack(plan, state.v, n))
-
-
-def _kept_buffer(n: int, dtype: np.dtype) -> NDArray:
-    """``n`` numbers of any value, since kernels write whatever they read; this thread's until it asks again."""
-    n_bytes = n * dtype.itemsize
-    if n_bytes > MOST_KEPT_BYTES:
-        return np.empty(n, dtype)
-    if getattr(_kept, "buffer", _NOTHING).nbytes < n_bytes:
-        _kept.buffer = np.empty(n_bytes, np.uint8)
-    return _kept.buffer[:n_bytes].view(dtype)
-
-
-def _thread_memory(spec: NetworkSpec, plan: Plan, work: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-    """Work buffers ``[threads, n_work]``, and frames and bases for as many threads."""
-    work = work.reshape(-1, plan.n_work)
-    return work, np.empty((len(work), plan.rows, 2)), np.empty((len(work), plan.rows, spec.n_outputs))
-
-
-def _memory(spec: NetworkSpec, plan: Plan, work: NDArray, n_shards: int) -> epoch.Memory:
-    work, frame, base = _thread_memory(spec, plan, work)
-    dtype = work.dtype
-    n_columns = int(plan.panels[-1, P_COLUMN] + plan.panels[-1, P_VECTORS] * LANES)
-    return epoch.Memory(
-        work, frame, base, np.empty((len(work), N_SCALARS), dtype), np.empty((n_shards, plan.net.n_gradient), dtype),
-        np.zeros(n_shards), np.zeros(n_columns), np.zeros(n_columns), np.zeros(3),
-    )  # fmt: skip
