@@ -6,7 +6,7 @@ Letters: T steps of a window, F features a step, H units, G gates, K outputs (ho
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -15,20 +15,67 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class CellSpec:
-    """What a recurrent cell needs: the number of gate blocks and of state vectors."""
+    """What a recurrent cell needs; its equations stand in ``tsforecast.backends.reference``.
 
-    name: str
-    n_gates: int
-    states: tuple[str, ...]
+    Parameters
+    ----------
+    columns : str
+        One letter for each gate column of ``w_x``, ``w_h`` and ``b``, in their order.
+    states : tuple of str
+        State vectors ``[H]`` that go from step to step; the first is the hidden state ``h``, which is also the output.
+    extras : dict of str to tuple of int
+        Further parameter blocks of a layer and their shapes in multiples of H: ``(3,)`` is ``[3H]``.
+    recurrent : bool
+        Whether the gates read ``h`` of the step before (there is a ``w_h``).
+    keeps : tuple of (str, float) or None
+        The column that decides how much of the past is kept, and the sign with which it does.
+    """
+
+    columns: str
+    states: tuple[str, ...] = ("h",)
+    extras: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    recurrent: bool = True
+    keeps: tuple[str, float] | None = None
+
+    @property
+    def n_gates(self) -> int:
+        """Number of gate columns G."""
+        return len(self.columns)
 
 
-CELLS = {"lstm": CellSpec("lstm", n_gates=4, states=("h", "c"))}
+_HC = ("h", "c")
+_FORGETS = ("f", 1.0)
+CELLS = {
+    "rnn_tanh": CellSpec("a"),
+    "rnn_relu": CellSpec("a"),
+    "lstm": CellSpec("ifgo", _HC, keeps=_FORGETS),
+    "lstm_peephole": CellSpec("ifgo", _HC, {"w_c": (3,)}, keeps=_FORGETS),
+    "lstm_coupled": CellSpec("igo", _HC, keeps=("i", -1.0)),
+    "lstm_no_input_gate": CellSpec("fgo", _HC, keeps=_FORGETS),
+    "lstm_no_forget_gate": CellSpec("igo", _HC),
+    "lstm_no_output_gate": CellSpec("ifg", _HC, keeps=_FORGETS),
+    "lstm_no_input_activation": CellSpec("ifgo", _HC, keeps=_FORGETS),
+    "lstm_no_output_activation": CellSpec("ifgo", _HC, keeps=_FORGETS),
+    "lstm_full_gate_recurrence": CellSpec("ifgo", (*_HC, "i", "f", "o"), {"w_g": (3, 3)}, keeps=_FORGETS),
+    "gru": CellSpec("rzn", extras={"b_h": (1,)}, keeps=("z", 1.0)),
+}
 
 # Codes are what compiled kernels see; names are what users type.
 LOSSES = {"squared_error": 0, "absolute_error": 1, "huber": 2, "quantile": 3}
 SOLVERS = {"adam": 0, "adamw": 1, "sgd": 2, "rmsprop": 3}
 WINDOW_NORMS = {"none": 0, "center": 1, "standard": 2}
 SCHEDULES = ("constant", "cosine", "exponential", "step")
+
+
+def layer_shapes(cell: str, width: int, units: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of the parameter blocks of one layer with ``width`` inputs, in the order of the flat vector."""
+    kind = CELLS[cell]
+    columns = kind.n_gates * units
+    shapes: dict[str, tuple[int, ...]] = {"w_x": (width, columns)}
+    if kind.recurrent:
+        shapes["w_h"] = (units, columns)
+    shapes["b"] = (columns,)
+    return shapes | {name: tuple(n * units for n in multiples) for name, multiples in kind.extras.items()}
 
 
 @dataclass(frozen=True)
@@ -98,17 +145,14 @@ class NetworkSpec:
     def blocks(self) -> tuple[ParamBlock, ...]:
         """Blocks of the flat vector, in order.
 
-        Per layer ``w_x [F,G*H]``, ``w_h [H,G*H]``, ``b [G*H]``; then ``head.w [H,K*Q]``, ``head.b [K*Q]`` and,
-        with a linear skip, ``skip.w [T*F,K*Q]``.
+        Per layer ``w_x [F,G*H]``, ``w_h [H,G*H]`` (where the cell has one), ``b [G*H]`` and the cell's extras; then
+        ``head.w [H,K*Q]``, ``head.b [K*Q]`` and, with a linear skip, ``skip.w [T*F,K*Q]``. Names of weights begin with
+        ``w``, those of biases and gains do not.
         """
         shapes: list[tuple[str, tuple[int, ...]]] = []
-        width, gates = self.n_features, CELLS[self.cell].n_gates
+        width = self.n_features
         for i, units in enumerate(self.hidden_sizes):
-            shapes += [
-                (f"layers.{i}.w_x", (width, gates * units)),
-                (f"layers.{i}.w_h", (units, gates * units)),
-                (f"layers.{i}.b", (gates * units,)),
-            ]
+            shapes += [(f"layers.{i}.{name}", shape) for name, shape in layer_shapes(self.cell, width, units).items()]
             width = units
         shapes += [("head.w", (width, self.head_size)), ("head.b", (self.head_size,))]
         if self.linear_skip:
@@ -126,8 +170,8 @@ class NetworkSpec:
         return last.offset + last.size
 
     def is_weight(self) -> NDArray[np.bool_]:
-        """``[P]`` True where an entry of the flat vector belongs to a weight matrix, False for biases."""
-        return np.concatenate([np.full(b.size, not b.name.endswith(".b")) for b in self.blocks])
+        """``[P]`` True where an entry of the flat vector is a weight, False for biases and gains."""
+        return np.concatenate([np.full(b.size, b.name.rpartition(".")[2].startswith("w")) for b in self.blocks])
 
     def views(self, flat):
         """Named views into a flat vector: ``{name: array}``; writing into them writes into ``flat``."""

@@ -72,5 +72,5 @@ def is_weight(spec):
     """Mark weights, not biases, in the flat vector."""
     flags = np.zeros(spec.n_params, dtype=bool)
     for block in spec.blocks:
-        flags[block.offset : block.offset + block.size] = not block.name.endswith(".b")
+        flags[block.offset : block.offset + block.size] = block.name.rpartition(".")[2].startswith("w")
     return flags

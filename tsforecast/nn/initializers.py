@@ -25,9 +25,6 @@ from tsforecast.spec import CELLS, NetworkSpec
 
 Array = NDArray[np.float64]
 
-# Block of the gate that decides what a cell keeps; its bias starts at 1, so that a new network remembers.
-FORGET_GATES = {"lstm": 1}
-
 # The second half of a random key: streams of initial weights never meet those of shuffling, whatever the seed.
 INIT_STREAM = 1
 
@@ -35,9 +32,10 @@ INIT_STREAM = 1
 def init_params(spec: NetworkSpec, seed: int, dtype: DTypeLike) -> NDArray:
     """Draw the flat parameter vector of a network.
 
-    Input weights are Glorot uniform and recurrent weights orthogonal, each gate by itself; biases are 0, that of the
-    forget gate 1; the head is Glorot uniform. A network with a seasonal base or a linear skip starts from the base
-    forecast instead: its head and its skip are 0.
+    Input weights are Glorot uniform and recurrent weights orthogonal, each gate by itself; biases are 0, but that of
+    the gate that keeps the past (``CellSpec.keeps``) starts at 1 towards keeping, so that a new network remembers;
+    a cell's extra blocks are 0. The head is Glorot uniform. A network with a seasonal base or a linear skip starts from
+    the base forecast instead: its head and its skip are 0.
 
     Parameters
     ----------
@@ -56,13 +54,16 @@ def init_params(spec: NetworkSpec, seed: int, dtype: DTypeLike) -> NDArray:
     rng = np.random.Generator(np.random.Philox(key=np.array([seed, INIT_STREAM], dtype=np.uint64)))
     flat = np.zeros(spec.n_params)
     views = spec.views(flat)
+    cell = CELLS[spec.cell]
     for layer, units in enumerate(spec.hidden_sizes):
-        w_x, w_h, b = (views[f"layers.{layer}.{name}"] for name in ("w_x", "w_h", "b"))
-        for gate in range(CELLS[spec.cell].n_gates):
+        p = {name: views[f"layers.{layer}.{name}"] for name in ("w_x", "w_h", "b") if name != "w_h" or cell.recurrent}
+        for gate, letter in enumerate(cell.columns):
             block = slice(gate * units, (gate + 1) * units)
-            w_x[:, block] = glorot_uniform(rng, len(w_x), units)
-            w_h[:, block] = orthogonal(rng, units)
-            b[block] = gate == FORGET_GATES.get(spec.cell)
+            p["w_x"][:, block] = glorot_uniform(rng, len(p["w_x"]), units)
+            if cell.recurrent:
+                p["w_h"][:, block] = orthogonal(rng, units)
+            if cell.keeps is not None and letter == cell.keeps[0]:
+                p["b"][block] = cell.keeps[1]
     if spec.season_length == 0 and not spec.linear_skip:
         views["head.w"][:] = glorot_uniform(rng, *views["head.w"].shape)
     return flat.astype(dtype)

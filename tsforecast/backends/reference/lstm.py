@@ -1,25 +1,32 @@
-r"""The LSTM cell and its back-propagation through time.
+r"""The LSTM and its relatives: with peepholes, with gates or activations taken away, coupled, or feeding one another.
 
-Letters: T steps, B rows of a batch, F inputs a step, H units. Gates lie side by side in the order i, f, g, o.
+Letters: B rows of a batch, H units, G gate columns. Forward, with u = x_t W_x and v = h_{t-1} W_h, both ``[B,G*H]``,
+and the state h_{t-1}, c_{t-1} ``[B,H]``::
 
-Forward, for t = 1..T, with x_t ``[B,F]`` and the state h_{t-1}, c_{t-1} ``[B,H]``::
+    1a   a   = u + v + b                            one block of H columns a gate
+    1b   a  += (i_{t-1} f_{t-1} o_{t-1}) W_g        full gate recurrence; for the columns of i, f, o
+    2a   i   = sigmoid(a_i + w_ci * c_{t-1})        input gate
+    2b   f   = sigmoid(a_f + w_cf * c_{t-1})        forget gate
+    2c   g   = tanh(a_g)                            candidate
+    3a   c_t = f * c_{t-1} + i * g                  cell state
+    3b   o   = sigmoid(a_o + w_co * c_t)            output gate, which sees the new cell
+    4a   s   = tanh(c_t)
+    4b   h_t = o * s                                hidden state
 
-    1a   a_t = x_t W_x + h_{t-1} W_h + b            pre-activations [B,4H]
-    2a   i_t = sigmoid(a_t^i)                       input gate
-    2b   f_t = sigmoid(a_t^f)                       forget gate
-    2c   g_t = tanh(a_t^g)                          candidate
-    2d   o_t = sigmoid(a_t^o)                       output gate
-    3a   c_t = f_t * c_{t-1} + i_t * g_t            cell state
-    4a   s_t = tanh(c_t)
-    4b   h_t = o_t * s_t                            hidden state
+The plain LSTM has no peepholes w_c. A gate that is taken away is 1; coupled gates have f = 1 - i; without input
+(output) activation g = a_g (s = c_t). Greff et al. vary the LSTM with peepholes, here it is the one without: they find
+no difference between the two. With full gate recurrence i, f and o of the step before are part of the state, first 0.
 
-Backward, for t = T..1: ``dz`` is the derivative of the objective by z, and each line names the one that it undoes.
+Each backward line names the one that it undoes.
 
 References
 ----------
 S. Hochreiter, J. Schmidhuber: Long Short-Term Memory. Neural Computation 9(8), 1997.
 F. Gers, J. Schmidhuber, F. Cummins: Learning to Forget: Continual Prediction with LSTM. Neural Computation 12(10),
 2000 (the forget gate).
+F. Gers, J. Schmidhuber: Recurrent Nets that Time and Count. IJCNN 2000 (peepholes).
+K. Greff, R. Srivastava, J. Koutnik, B. Steunebrink, J. Schmidhuber: LSTM: A Search Space Odyssey. IEEE Transactions on
+Neural Networks and Learning Systems 28(10), 2017; arXiv 1503.04069, 2015 (the variants).
 """
 
 from __future__ import annotations
@@ -27,86 +34,106 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-
-
-class Tape(NamedTuple):
-    """What the forward pass keeps for the backward pass; index 0 of ``h`` and ``c`` is the initial state."""
-
-    x: Array  # [T,B,F]
-    h: Array  # [T+1,B,H]
-    c: Array  # [T+1,B,H]
-    gates: Array  # [T,4,B,H] activated gates i, f, g, o
-    s: Array  # [T,B,H] tanh(c_t)
+from tsforecast.backends.reference.activations import Array, sigmoid, sigmoid_slope, tanh_slope
+from tsforecast.backends.reference.cell import Params, State
 
 
-def sigmoid(a: Array) -> Array:
-    """Logistic function; this form of it cannot overflow."""
-    return 0.5 * np.tanh(0.5 * a) + 0.5
+class Variant(NamedTuple):
+    """One member of the family; the defaults are the plain LSTM."""
+
+    columns: str = "ifgo"  # the gate columns that exist, in their order
+    peepholes: bool = False
+    coupled: bool = False
+    input_activation: bool = True
+    output_activation: bool = True
+    gate_recurrence: bool = False
 
 
-def forward(
-    x: Array,  # [T,B,F]
-    w_x: Array,  # [F,4H]
-    w_h: Array,  # [H,4H]
-    b: Array,  # [4H]
-    h0: Array,  # [B,H]
-    c0: Array,  # [B,H]
-) -> tuple[Array, Tape]:
-    """Run the cell over all steps; return ``h [T+1,B,H]`` and the tape."""
-    n_steps, n_rows, _ = x.shape
-    units = w_h.shape[0]
-    h = np.empty((n_steps + 1, n_rows, units))
-    c = np.empty_like(h)
-    gates = np.empty((n_steps, 4, n_rows, units))
-    s = np.empty((n_steps, n_rows, units))
-    h[0], c[0] = h0, c0
-    for t in range(n_steps):
-        a = x[t] @ w_x + h[t] @ w_h + b  # 1a
-        a_i, a_f, a_g, a_o = np.split(a, 4, axis=1)
-        i, f, g, o = sigmoid(a_i), sigmoid(a_f), np.tanh(a_g), sigmoid(a_o)  # 2a 2b 2c 2d
-        c[t + 1] = f * c[t] + i * g  # 3a
-        s[t] = np.tanh(c[t + 1])  # 4a
-        h[t + 1] = o * s[t]  # 4b
-        gates[t] = i, f, g, o
-    return h, Tape(x, h, c, gates, s)
+class Kept(NamedTuple):
+    """What a step leaves for its undoing, ``[B,H]`` each."""
+
+    c_before: Array
+    c: Array
+    i: Array
+    f: Array
+    g: Array
+    o: Array
+    s: Array
+    gates_before: Array | None  # [B,3H] i, f, o of the step before, with gate recurrence
 
 
-def backward(
-    dh_out: Array,  # [T,B,H] derivative by h_1..h_T from above (next layer or head)
-    tape: Tape,
-    w_x: Array,  # [F,4H]
-    w_h: Array,  # [H,4H]
-    dw_x: Array,  # [F,4H] accumulated into
-    dw_h: Array,  # [H,4H] accumulated into
-    db: Array,  # [4H] accumulated into
-) -> tuple[Array, Array, Array]:
-    """Undo ``forward``; return ``dx [T,B,F]``, ``dh0 [B,H]``, ``dc0 [B,H]``."""
-    x, h, c, gates, s = tape
-    dx = np.empty_like(x)
-    dh = np.zeros_like(h[0])
-    dc = np.zeros_like(c[0])
-    for t in reversed(range(len(x))):
-        i, f, g, o = gates[t]
-        dh = dh + dh_out[t]
-        do = dh * s[t]  # 4b
-        dc = dc + dh * o * (1.0 - s[t] ** 2)  # 4b 4a
-        df, di, dg = dc * c[t], dc * g, dc * i  # 3a
-        da = np.concatenate(
-            [
-                di * i * (1.0 - i),  # 2a
-                df * f * (1.0 - f),  # 2b
-                dg * (1.0 - g**2),  # 2c
-                do * o * (1.0 - o),  # 2d
-            ],
-            axis=1,
-        )
-        dw_x += x[t].T @ da  # 1a
-        dw_h += h[t].T @ da  # 1a
-        db += da.sum(axis=0)  # 1a
-        dx[t] = da @ w_x.T  # 1a
-        dh = da @ w_h.T  # 1a, on to step t-1
-        dc = dc * f  # 3a, on to step t-1
-    return dx, dh, dc
+def step(
+    variant: Variant,
+    u: Array,  # [B,G*H]
+    v: Array,  # [B,G*H]
+    state: State,  # h_{t-1}, c_{t-1} (, i_{t-1}, f_{t-1}, o_{t-1})
+    p: Params,
+) -> tuple[State, Kept]:
+    """Return the new state and what ``step_backward`` needs."""
+    _, c_before, *gates = state
+    a = _by_gate(variant, u + v + p["b"])  # 1a
+    gates_before = np.concatenate(gates, axis=1) if variant.gate_recurrence else None
+    if gates_before is not None:
+        for gate, addition in zip("ifo", np.split(gates_before @ p["w_g"], 3, axis=1), strict=True):
+            a[gate] = a[gate] + addition  # 1b
+    w_ci, w_cf, w_co = _peepholes(variant, p)
+    one = np.ones_like(c_before)
+    i = sigmoid(a["i"] + w_ci * c_before) if "i" in a else one  # 2a
+    if variant.coupled:
+        f = 1.0 - i  # 2b
+    else:
+        f = sigmoid(a["f"] + w_cf * c_before) if "f" in a else one  # 2b
+    g = np.tanh(a["g"]) if variant.input_activation else a["g"]  # 2c
+    c = f * c_before + i * g  # 3a
+    o = sigmoid(a["o"] + w_co * c) if "o" in a else one  # 3b
+    s = np.tanh(c) if variant.output_activation else c  # 4a
+    new = (o * s, c)  # 4b
+    if variant.gate_recurrence:
+        new = (*new, i, f, o)
+    return new, Kept(c_before, c, i, f, g, o, s, gates_before)
+
+
+def step_backward(
+    variant: Variant,
+    dstate: State,  # derivatives by the new state
+    kept: Kept,
+    p: Params,
+    dp: Params,
+) -> tuple[Array, Array, State]:
+    """Undo ``step``; return ``du``, ``dv`` (equal) and the derivatives by the state before."""
+    c_before, c, i, f, g, o, s, gates_before = kept
+    dh, dc, *dgates = dstate
+    di_out, df_out, do_out = dgates or (0.0, 0.0, 0.0)
+    w_ci, w_cf, w_co = _peepholes(variant, p)
+    da = {"o": (dh * s + do_out) * sigmoid_slope(o)}  # 4b 3b
+    dc = dc + dh * o * (tanh_slope(s) if variant.output_activation else 1.0)  # 4b 4a
+    dc = dc + da["o"] * w_co  # 3b
+    df, di, dg = dc * c_before + df_out, dc * g + di_out, dc * i  # 3a
+    if variant.coupled:
+        di = di - df  # 2b
+    da["g"] = dg * (tanh_slope(g) if variant.input_activation else 1.0)  # 2c
+    da["f"] = 0.0 * df if variant.coupled else df * sigmoid_slope(f)  # 2b
+    da["i"] = di * sigmoid_slope(i)  # 2a
+    dc_before = dc * f + da["i"] * w_ci + da["f"] * w_cf  # 3a 2a 2b
+    if variant.peepholes:
+        seen = (da["i"] * c_before, da["f"] * c_before, da["o"] * c)  # 2a 2b 3b
+        dp["w_c"] += np.concatenate([d.sum(axis=0) for d in seen])
+    dgates_before: State = ()
+    if gates_before is not None:
+        da_ifo = np.concatenate([da[gate] for gate in "ifo"], axis=1)
+        dp["w_g"] += gates_before.T @ da_ifo  # 1b
+        dgates_before = tuple(np.split(da_ifo @ p["w_g"].T, 3, axis=1))  # 1b
+    du = np.concatenate([da[gate] for gate in variant.columns], axis=1)
+    dp["b"] += du.sum(axis=0)  # 1a
+    return du, du, (np.zeros_like(dh), dc_before, *dgates_before)
+
+
+def _by_gate(variant: Variant, a: Array) -> dict[str, Array]:
+    """Split the columns of ``a [B,G*H]`` by gate."""
+    return dict(zip(variant.columns, np.split(a, len(variant.columns), axis=1), strict=True))
+
+
+def _peepholes(variant: Variant, p: Params) -> list[Array] | tuple[float, float, float]:
+    """Weights of the cell in gates i, f, o, ``[H]`` each; zeros where there are none."""
+    return np.split(p["w_c"], 3) if variant.peepholes else (0.0, 0.0, 0.0)

@@ -1,0 +1,106 @@
+"""Second readings of the papers: every cell once more, one row and one unit at a time, written without the package.
+
+Nothing here is shared with the backends: gates are scalars, sums are spelled out, and names are those of the papers.
+``run(name, x, p, n_units)`` takes one window ``x [T,D]`` and the blocks of one layer and returns ``h [T,H]``.
+"""
+
+import math
+
+import numpy as np
+
+
+def sigma(a):
+    return 1.0 / (1.0 + math.exp(-a))
+
+
+class Weights:
+    """Blocks of a layer by the letter of a gate: what reaches unit ``j`` of that gate from a vector."""
+
+    def __init__(self, p, letters, n_units):
+        self.p, self.place, self.n = p, {letter: k * n_units for k, letter in enumerate(letters)}, n_units
+
+    def from_input(self, gate, j, x):
+        return sum(x[d] * self.p["w_x"][d, self.place[gate] + j] for d in range(len(x)))
+
+    def from_hidden(self, gate, j, y):
+        return sum(y[k] * self.p["w_h"][k, self.place[gate] + j] for k in range(self.n))
+
+    def bias(self, gate, j):
+        return self.p["b"][self.place[gate] + j]
+
+    def net(self, gate, j, x, y):
+        return self.from_input(gate, j, x) + self.from_hidden(gate, j, y) + self.bias(gate, j)
+
+
+def elman(x, p, n, squash):
+    w, y, out = Weights(p, "a", n), [0.0] * n, []
+    for x_t in x:
+        y = [squash(w.net("a", j, x_t, y)) for j in range(n)]
+        out.append(y)
+    return out
+
+
+def greff(x, p, n, letters="ifgo", coupled=False, squash_in=math.tanh, squash_out=math.tanh):
+    """Eqs. of section II of Greff et al., and their variants; peepholes where ``p`` has ``w_c``, FGR where ``w_g``."""
+    w, peep, full = Weights(p, letters, n), p.get("w_c", np.zeros(3 * n)), p.get("w_g", np.zeros((3 * n, 3 * n)))
+    y, c, out = [0.0] * n, [0.0] * n, []
+    i_gate, f_gate, o_gate = [0.0] * n, [0.0] * n, [0.0] * n
+    for x_t in x:
+        y_new, c_new, i_new, f_new, o_new = [], [], [], [], []
+        before = [*i_gate, *f_gate, *o_gate]
+        for j in range(n):
+            among = [sum(before[k] * full[k, g * n + j] for k in range(3 * n)) for g in range(3)]
+            z = squash_in(w.net("g", j, x_t, y))
+            i = sigma(w.net("i", j, x_t, y) + peep[j] * c[j] + among[0]) if "i" in letters else 1.0
+            f = sigma(w.net("f", j, x_t, y) + peep[n + j] * c[j] + among[1]) if "f" in letters else 1.0
+            if coupled:
+                f = 1.0 - i
+            c_t = z * i + c[j] * f
+            o = sigma(w.net("o", j, x_t, y) + peep[2 * n + j] * c_t + among[2]) if "o" in letters else 1.0
+            y_new.append(squash_out(c_t) * o)
+            c_new.append(c_t)
+            i_new.append(i)
+            f_new.append(f)
+            o_new.append(o)
+        y, c, i_gate, f_gate, o_gate = y_new, c_new, i_new, f_new, o_new
+        out.append(y)
+    return out
+
+
+def reset_after(x, p, n):
+    w, y, out = Weights(p, "rzn", n), [0.0] * n, []
+    for x_t in x:
+        new = []
+        for j in range(n):
+            r, z = sigma(w.net("r", j, x_t, y)), sigma(w.net("z", j, x_t, y))
+            recurrent = w.from_hidden("n", j, y) + p["b_h"][j]
+            candidate = math.tanh(w.from_input("n", j, x_t) + w.bias("n", j) + r * recurrent)
+            new.append(candidate + z * (y[j] - candidate))
+        y = new
+        out.append(y)
+    return out
+
+
+def identity(a):
+    return a
+
+
+ORACLES = {
+    "rnn_tanh": lambda x, p, n: elman(x, p, n, math.tanh),
+    "rnn_relu": lambda x, p, n: elman(x, p, n, lambda a: a if a > 0.0 else 0.0),
+    "lstm": greff,
+    "lstm_peephole": greff,
+    "lstm_coupled": lambda x, p, n: greff(x, p, n, "igo", coupled=True),
+    "lstm_no_input_gate": lambda x, p, n: greff(x, p, n, "fgo"),
+    "lstm_no_forget_gate": lambda x, p, n: greff(x, p, n, "igo"),
+    "lstm_no_output_gate": lambda x, p, n: greff(x, p, n, "ifg"),
+    "lstm_no_input_activation": lambda x, p, n: greff(x, p, n, squash_in=identity),
+    "lstm_no_output_activation": lambda x, p, n: greff(x, p, n, squash_out=identity),
+    "lstm_full_gate_recurrence": greff,
+    "gru": reset_after,
+}
+
+
+def run(name, x, p, n_units):
+    """Hidden states ``[T,H]`` of one window, from a zero state."""
+    return np.array(ORACLES[name](x, p, n_units))
