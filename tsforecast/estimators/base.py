@@ -17,6 +17,7 @@ from tsforecast.estimators._config import PARAMETER_CONSTRAINTS, n_threads, netw
 from tsforecast.estimators._epochs import EpochReporter
 from tsforecast.estimators._inputs import flatten_windows, reverse_time
 from tsforecast.estimators._state import model_state, restore
+from tsforecast.estimators.stream import Stream
 from tsforecast.nn.initializers import init_params
 from tsforecast.nn.trainer import train
 from tsforecast.persistence import save_model
@@ -220,6 +221,22 @@ class RecurrentRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
             nearest = int(np.argmin(np.abs(np.subtract(self._quantiles, 0.5))))
             out = self._sorted_quantiles(out)[:, :, nearest]
         return out.ravel() if self._y_is_1d else out
+
+    def stream(self, n_streams: int | None = None) -> Stream:
+        """Forecast value by value: an object that is fed one time step at a time and carries the hidden state on.
+
+        Parameters
+        ----------
+        n_streams : int or None, default=None
+            Series that advance side by side; None for a single one, which takes and returns plain numbers.
+
+        Returns
+        -------
+        stream : Stream
+            ``stream.push(x)`` takes a step and returns the forecast; see :class:`tsforecast.estimators.stream.Stream`.
+        """
+        self._check_fitted()
+        return Stream(self, n_streams)
 
     def predict_quantiles(self, X):
         """All quantiles of a model with ``loss="quantile"``, sorted so that they do not cross.

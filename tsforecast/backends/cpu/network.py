@@ -52,6 +52,26 @@ def infer(net, layers, B, weights, work):
 
 
 @inlined
+def step(net, layers, B, weights, work):
+    """``infer`` for windows of one step, from the states in the buffer, which become those after the step."""
+    for i in range(net.n_layers):
+        D, H = layers[i, IN], layers[i, UNITS]
+        xh, hp = work[layers[i, XH] :], (H + LANES - 1) // LANES * LANES
+        S = D + 1 + hp
+        for b in range(B):
+            xh[b * S + D] = 1
+        if i > 0:
+            _pass_up(1, B, layers[i - 1, IN], D, H, work[layers[i - 1, XH] :], xh)
+        lstm.infer(1, B, D, H, weights[layers[i, W] :], xh, work[layers[i, C] :], work[layers[i, GATES] :])
+    _head(net, layers, B, weights, work)
+    for i in range(net.n_layers):
+        S = layers[i, IN] + 1 + (layers[i, UNITS] + LANES - 1) // LANES * LANES
+        for b in range(B):
+            for u in range(layers[i, IN] + 1, S):
+                work[layers[i, XH] + b * S + u] = work[layers[i, XH] + (B + b) * S + u]
+
+
+@inlined
 def _enter(net, layers, i, B, work):
     """Prepare the input rows and the state of layer ``i``."""
     T, D, H = net.n_timesteps, layers[i, IN], layers[i, UNITS]
