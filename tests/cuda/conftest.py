@@ -1,0 +1,14 @@
+"""CUDA tests in three layers: simulated (a process of its own), compiled without a GPU, and on a GPU."""
+
+import os
+
+SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
+
+collect_ignore_glob = (
+    ["test_compiled_*.py", "test_on_gpu.py", "test_simulation.py"] if SIMULATED else ["test_simulated_*.py"]
+)
+
+if SIMULATED:
+    import simulator
+
+    simulator.install()
