@@ -114,6 +114,17 @@ class Backend(Protocol):
         """
 
 
+def predict(
+    device: str, spec: NetworkSpec, params: np.ndarray, values: np.ndarray, x_starts: np.ndarray, n_jobs: int
+) -> np.ndarray:
+    """``Backend.predict`` of that device, or, for a first few windows on the CPU, the same bits without compiling."""
+    from tsforecast.backends import plain
+
+    if device == "cpu" and plain.is_worth_it(spec, len(x_starts)):
+        return plain.predict(spec, params, values, x_starts)
+    return get_backend(device).predict(spec, params, values, x_starts, n_jobs)
+
+
 def check_plain(spec: NetworkSpec) -> None:
     """Raise ``ValueError`` unless outputs are those of the network itself; see ``Backend.gradient``."""
     if spec.window_norm != "none" or spec.season_length:

@@ -11,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state
 
 from tsforecast._compat import CallbackSupportMixin, _fit_context, validate_data
-from tsforecast.backends.base import StepRule, TrainState, Windows, get_backend
+from tsforecast.backends.base import StepRule, TrainState, Windows, get_backend, predict
 from tsforecast.estimators import _rows, _scaling
 from tsforecast.estimators._config import PARAMETER_CONSTRAINTS, n_threads, network_fields, train_config
 from tsforecast.estimators._epochs import EpochReporter
@@ -282,7 +282,7 @@ class RecurrentRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
         dtype = self._params.dtype.name
         values = _scaling.cast(values, dtype, self._x_mean, self._x_scale, what="X").ravel()
         spec = NetworkSpec(**self._network)
-        out = get_backend(self.device).predict(spec, self._params, values, x_starts, n_threads(self.n_jobs))
+        out = predict(self.device, spec, self._params, values, x_starts, n_threads(self.n_jobs))
         if self._y_mean is not None and self._y_scale is not None:
             scale, mean = self._y_scale, self._y_mean
             if spec.n_quantiles > 1:

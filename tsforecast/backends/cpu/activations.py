@@ -14,30 +14,15 @@ clamp bounds each of the four denominators by 1e8 (float32) or 3e17, and their p
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from llvmlite import ir
 from numba import types
 
+from tsforecast.backends.approximation import LOG2_E, MANTISSA_BITS, POLYNOMIAL, clamp_of
 from tsforecast.backends.cpu.jit import twin_of
 from tsforecast.backends.cpu.lanes import I32, I64, LANES, LANES_OF, emit_fma, vector_type
 
-# Per dtype: clamp of tanh's argument, mantissa bits, integer of the same width, coefficients of q from the constant up.
-_CONSTANTS = {
-    types.float32: (
-        9.2, 23, I32,
-        (0.69314718792669306, 0.24022649794962265, 0.055503574336426599, 0.0096182374949070143,
-         0.0013390735477607874, 0.00015403512367553546),
-    ),
-    types.float64: (
-        20.0, 52, I64,
-        (0.69314718055994531120, 0.24022650695910097888, 0.055504108664821236534, 0.0096181291076070656693,
-         0.0013333558146531632859, 0.00015403530441480679921, 0.000015252733701214656492, 1.321544272423112757e-6,
-         1.0178121299165704425e-7, 7.0725617019303205134e-9, 4.4455372281544427333e-10),
-    ),
-}  # fmt: skip
-_LOG2_E = 1.0 / math.log(2.0)
+_INTEGERS = {types.float32: I32, types.float64: I64}
 
 
 def _lanes(dtype, value: float):
@@ -49,7 +34,7 @@ def _emit_reduced(builder, dtype, xs, slopes):
 
     All arguments go through each line side by side, so that none waits for its own last result.
     """
-    _, mantissa, integer, coefficients = _CONSTANTS[dtype]
+    coefficients, mantissa = POLYNOMIAL[str(dtype)], MANTISSA_BITS[str(dtype)]
     slopes = [_lanes(dtype, slope) for slope in slopes]
     # Adding 1.5 * 2^mantissa rounds to an integer n and leaves n in the low bits of the sum.
     magic = _lanes(dtype, 1.5 * 2.0**mantissa)
@@ -59,12 +44,12 @@ def _emit_reduced(builder, dtype, xs, slopes):
     qs = [_lanes(dtype, coefficients[-1])] * len(xs)
     for coefficient in reversed(coefficients[:-1]):
         qs = [emit_fma(builder, dtype, q, f, _lanes(dtype, coefficient)) for q, f in zip(qs, fs, strict=True)]
-    return [builder.bitcast(s, ir.VectorType(integer, LANES)) for s in shifted], fs, qs
+    return [builder.bitcast(s, ir.VectorType(_INTEGERS[dtype], LANES)) for s in shifted], fs, qs
 
 
 def _emit_clamped(builder, dtype, x, slope: float):
     """Keep x within the range where tanh or sigmoid has not yet reached its limit; NaN stays."""
-    bound = _CONSTANTS[dtype][0] * 2.0 * _LOG2_E / abs(slope)
+    bound = clamp_of(str(dtype), slope)
     for comparison, limit in ((">", _lanes(dtype, bound)), ("<", _lanes(dtype, -bound))):
         x = builder.select(builder.fcmp_ordered(comparison, x, limit), limit, x)
     return x
@@ -72,16 +57,15 @@ def _emit_clamped(builder, dtype, x, slope: float):
 
 def _emit_times_power(builder, dtype, y, n):
     """Multiply y by 2^n: n is added to the exponent of y, and what stands above it is shifted out."""
-    _, mantissa, integer, _ = _CONSTANTS[dtype]
-    integers = ir.VectorType(integer, LANES)
-    n = builder.shl(n, ir.Constant(integers, [mantissa] * LANES))
+    integers = ir.VectorType(_INTEGERS[dtype], LANES)
+    n = builder.shl(n, ir.Constant(integers, [MANTISSA_BITS[str(dtype)]] * LANES))
     return builder.bitcast(builder.add(builder.bitcast(y, integers), n), vector_type(dtype))
 
 
 def _emit_fractions(builder, dtype, sigmoids, tanhs):
     """Denominators of the sigmoids; numerators and denominators of the tanhs."""
     k = len(sigmoids)
-    slopes = [-_LOG2_E] * k + [2.0 * _LOG2_E] * len(tanhs)
+    slopes = [-LOG2_E] * k + [2.0 * LOG2_E] * len(tanhs)
     xs = [_emit_clamped(builder, dtype, x, slope) for x, slope in zip([*sigmoids, *tanhs], slopes, strict=True)]
     ns, fs, qs = _emit_reduced(builder, dtype, xs, slopes)
     one, two = _lanes(dtype, 1.0), _lanes(dtype, 2.0)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tsforecast.backends.base import StepRule, TrainState, Windows, check_plain
 from tsforecast.backends.cpu import epoch
+from tsforecast.backends.cpu.cache import is_kept
 from tsforecast.backends.cpu.memory import pack_flat, packed_state, thread_memory, training_memory, work_buffer
 from tsforecast.backends.cpu.plan import (
     INFERENCE,
@@ -39,6 +40,11 @@ class CpuBackend:
     """
 
     name = "cpu"
+
+    @staticmethod
+    def can_predict_at_once() -> bool:
+        """Whether ``predict`` needs no compilation."""
+        return is_kept(epoch.predict)
 
     def train_epoch(
         self,
