@@ -304,6 +304,7 @@ def test_info(capsys):
     assert (code, facts["tsforecast"], facts["numpy"]) == (0, tsforecast.__version__, np.__version__)
     code, stdout, _ = run(capsys, "info")
     assert f"numpy         {np.__version__}" in stdout
+    assert "device_auto" in stdout
 
 
 def test_help_names_the_exit_codes(capsys):

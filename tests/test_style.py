@@ -28,7 +28,7 @@ ROOM_OF_FILE = {
 # Libraries beyond the standard one that a room may use; numpy everywhere.
 LIBRARIES = {
     "base": set(),
-    "backends": {"numba", "llvmlite"},
+    "backends": {"numba", "llvmlite", "cuda"},
     "nn": set(),
     "data": {"pandas", "narwhals"},
     "estimators": {"pandas", "narwhals", "sklearn", "scipy"},

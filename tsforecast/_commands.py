@@ -33,6 +33,7 @@ def _load(args: argparse.Namespace, log: Log) -> tuple[Any, dict[str, Any]]:
         "target_col": args.target_col,
         "random_state": args.seed,
         "n_jobs": args.n_jobs,
+        "device": args.device,
     }
     if args.dataset is not None:
         if args.dataset not in datasets.list_datasets():
@@ -168,8 +169,10 @@ def _cache_text() -> str:
 
 
 def info(args: argparse.Namespace, _log: Log) -> str:
-    """Tell versions, processor and cache folder."""
+    """Tell versions, processor, GPU and cache folder."""
     from importlib.metadata import PackageNotFoundError, version
+
+    from tsforecast.backends.cuda import availability
 
     facts: dict[str, Any] = {"tsforecast": tsforecast.__version__, "python": platform.python_version()}
     for package in ("numpy", "numba", "pandas", "scikit-learn", "narwhals", "pyarrow", "matplotlib", "polars"):
@@ -182,6 +185,7 @@ def info(args: argparse.Namespace, _log: Log) -> str:
     facts["cpu"] = llvmlite.binding.get_host_cpu_name()
     facts["cores"] = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     facts["kernel_cache"] = _cache_text()
+    facts |= availability.facts()
     if args.json:
         return json.dumps(facts)
     return "\n".join(f"{name:13} {'not installed' if value is None else value}" for name, value in facts.items())

@@ -56,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     backtest.add_argument("--output-format", choices=("csv", "parquet"), help="needed where the name does not say it")
 
     warmup = commands.add_parser("warmup", help="compile the kernels into the cache, e.g. in an image build", **raw)
-    info = commands.add_parser("info", help="versions, processor, cache folder", **raw)
+    info = commands.add_parser("info", help="versions, processor, GPU, cache folder", **raw)
     info.add_argument("--json", action="store_true", help="as JSON on standard output")
     for command in (forecast, backtest, warmup):
         command.add_argument("--quiet", action="store_true", help="no progress on standard error")
@@ -88,6 +88,9 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
         "--seed", type=_seed, default=0, metavar="N", help="default: 0; the same seed gives the same bits"
     )
     model.add_argument("--n-jobs", type=_threads, default=1, metavar="N", help="threads, -1 for all (default: 1)")
+    model.add_argument(
+        "--device", choices=("cpu", "cuda", "auto"), default="cpu", help="auto: an NVIDIA GPU if any (default: cpu)"
+    )
 
 
 def _whole(text: str) -> int:

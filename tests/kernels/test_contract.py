@@ -24,5 +24,5 @@ def test_backends_know_their_name(backend):
 
 
 def test_unknown_backend_is_named_with_the_known_ones():
-    with pytest.raises(ValueError, match="unknown backend 'tpu'; known: 'cpu', 'reference'"):
+    with pytest.raises(ValueError, match="unknown backend 'tpu'; known: 'auto', 'cpu', 'cuda', 'reference'"):
         get_backend("tpu")

@@ -120,6 +120,7 @@ def predict(
     """``Backend.predict`` of that device, or, for a first few windows on the CPU, the same bits without compiling."""
     from tsforecast.backends import plain
 
+    device = _resolved(device)
     if device == "cpu" and plain.is_worth_it(spec, len(x_starts)):
         return plain.predict(spec, params, values, x_starts)
     return get_backend(device).predict(spec, params, values, x_starts, n_jobs)
@@ -132,7 +133,11 @@ def check_plain(spec: NetworkSpec) -> None:
 
 
 def get_backend(name: str) -> Backend:
-    """Return a backend: ``"reference"`` (NumPy float64, readable) or ``"cpu"`` (Numba)."""
+    """Return a backend: ``"reference"`` (NumPy float64, readable), ``"cpu"`` or ``"cuda"`` (Numba), or ``"auto"``.
+
+    Raises ``BackendUnavailableError`` for ``"cuda"`` where something that it needs is missing.
+    """
+    name = _resolved(name)
     if name == "reference":
         from tsforecast.backends.reference.backend import ReferenceBackend
 
@@ -141,4 +146,24 @@ def get_backend(name: str) -> Backend:
         from tsforecast.backends.cpu.backend import CpuBackend
 
         return CpuBackend()
-    raise ValueError(f"unknown backend {name!r}; known: 'cpu', 'reference'")
+    if name == "cuda":
+        from tsforecast.backends.cuda import availability
+
+        availability.require()
+        from tsforecast.backends.cuda.backend import CudaBackend
+
+        return CudaBackend()
+    if name == "auto":
+        from tsforecast.backends.auto import AutoBackend
+
+        return AutoBackend()
+    raise ValueError(f"unknown backend {name!r}; known: 'auto', 'cpu', 'cuda', 'reference'")
+
+
+def _resolved(device: str) -> str:
+    """``device``, but ``"auto"`` is ``"cpu"`` where no GPU can be used."""
+    if device != "auto":
+        return device
+    from tsforecast.backends.cuda import availability
+
+    return "auto" if availability.is_available() else "cpu"

@@ -11,6 +11,7 @@ from tsforecast.exceptions import DataError
 from tsforecast.nn.trainer import TrainConfig
 from tsforecast.spec import LOSSES, SCHEDULES, SOLVERS, WINDOW_NORMS
 
+DEVICES = ("cpu", "cuda", "auto", "reference")
 _COUNT = Interval(Integral, 1, None, closed="left")
 _POSITIVE = Interval(Real, 0, None, closed="neither")
 _NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
@@ -37,7 +38,7 @@ PARAMETER_CONSTRAINTS: dict = {
     "warm_start": ["boolean"],
     "verbose": ["verbose"],
     "n_jobs": [Integral, None],
-    "device": [StrOptions({"cpu", "reference"})],
+    "device": [StrOptions(set(DEVICES))],
     "dtype": [StrOptions({"float32", "float64"})],
     "standardize": ["boolean"],
     "window_norm": [StrOptions(set(WINDOW_NORMS))],

@@ -46,7 +46,7 @@ def model_state(model) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 def restore(cls, arrays: dict[str, np.ndarray], meta: dict[str, Any]):
     """Fitted estimator of class ``cls``; ``ModelFileError`` if the parts do not fit together."""
-    model = cls(**meta["params"])
+    model = cls(**anywhere(meta["params"]))
     model._validate_params()
     network = _checked_network(meta["network"], cls._cell)
     spec = NetworkSpec(**network)
@@ -76,6 +76,11 @@ def restore(cls, arrays: dict[str, np.ndarray], meta: dict[str, Any]):
         model.feature_names_in_ = np.asarray(names, dtype=object)
     model._set_history(arrays["loss_curve"].tolist(), arrays["validation_scores"].tolist())
     return model
+
+
+def anywhere(params: dict[str, Any]) -> dict[str, Any]:
+    """Parameters for a machine that may have no GPU: a model that was trained on one takes it where there is one."""
+    return params | {"device": "auto"} if params.get("device") == "cuda" else params
 
 
 def _restore_statistics(model, arrays, spec: NetworkSpec) -> None:

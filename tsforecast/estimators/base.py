@@ -127,6 +127,7 @@ class RecurrentRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
 
     def _train(self, windows: Windows, val: Windows | None, *, fresh: bool, n_epochs: int, callback_data: dict):
         """Standardise, start or resume the optimiser, run epochs, publish what was learned."""
+        backend = get_backend(self.device)  # an error here leaves an earlier fit as it was
         config = train_config(self, len(windows))
         if config.batch_size == len(windows):
             windows = _rows.merge_repeated(windows, self.n_features_in_, self.n_outputs_)
@@ -146,7 +147,7 @@ class RecurrentRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
         reporter = EpochReporter(self, state, n_epochs, callback_data)
         try:
             train(
-                get_backend(self.device),
+                backend,
                 NetworkSpec(**network),
                 config,
                 state,

@@ -57,8 +57,10 @@ class LSTMRegressor(RecurrentRegressor):
         Above 0: one line an epoch on stderr.
     n_jobs : int or None, default=None
         Threads; None is 1, -1 all processors. Results do not depend on it.
-    device : {"cpu", "reference"}, default="cpu"
-        Compiled kernels, or the slow and readable NumPy implementation.
+    device : {"cpu", "cuda", "auto", "reference"}, default="cpu"
+        Where to train and predict: compiled kernels on the processor or on an NVIDIA GPU (extra ``cuda``); ``"auto"``
+        takes the GPU where there is one that can run this network; ``"reference"`` is slow and readable NumPy.
+        The devices agree within rounding, not to the bit.
     dtype : {"float32", "float64"}, default="float32"
         Of weights and computation.
     standardize : bool, default=True

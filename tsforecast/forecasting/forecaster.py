@@ -12,6 +12,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from tsforecast._compat import Interval, StrOptions
 from tsforecast.data.panel import Panel
+from tsforecast.estimators._config import DEVICES
+from tsforecast.estimators._state import anywhere
 from tsforecast.exceptions import DataError, ModelFileError
 from tsforecast.forecasting import defaults, models
 from tsforecast.forecasting.conformal import calibration_scores
@@ -70,6 +72,8 @@ class Forecaster(BaseEstimator):
         Given to the estimator. The same number gives the same bits, whatever ``n_jobs`` or the order of the rows.
     n_jobs : int, default=None
         Given to the estimator where it takes one; None: as the estimator has it.
+    device : {"cpu", "cuda", "auto", "reference"}, default=None
+        Where our networks train and predict; None: as the estimator has it.
 
     Attributes
     ----------
@@ -111,6 +115,7 @@ class Forecaster(BaseEstimator):
         "target_col": [str],
         "random_state": ["random_state"],
         "n_jobs": [Integral, None],
+        "device": [StrOptions(set(DEVICES)), None],
     }
 
     def __init__(
@@ -134,6 +139,7 @@ class Forecaster(BaseEstimator):
         target_col="y",
         random_state=None,
         n_jobs=None,
+        device=None,
     ):
         self.estimator = estimator
         self.horizon = horizon
@@ -153,6 +159,7 @@ class Forecaster(BaseEstimator):
         self.target_col = target_col
         self.random_state = random_state
         self.n_jobs = n_jobs
+        self.device = device
 
     # ---------------------------------------------------------------- fitting
 
@@ -200,7 +207,7 @@ class Forecaster(BaseEstimator):
         log = choose_log(panel, self.transform, season)
         norm = defaults.window_norm(log) if self.window_norm == "auto" else self.window_norm
         spec = make_spec(steps, self.horizon, season, norm, self.linear_skip)
-        recipe = Recipe(spec, log, self._make_estimator, self.random_state, self.n_jobs)
+        recipe = Recipe(spec, log, self._make_estimator, self.random_state, self.n_jobs, self.device)
         scores = calibration_scores(panel, recipe) if self.calibrate else None
         trained = recipe.train(panel)
         alias = self.alias or type(trained.model if self.estimator is None else self.estimator).__name__
@@ -354,7 +361,7 @@ class Forecaster(BaseEstimator):
     def _from_model_state(cls, arrays, meta) -> Forecaster:
         state = FittedState.from_arrays(arrays, meta)
         estimator = clone(state.model) if meta["own_estimator"] else None
-        forecaster = cls(estimator, **meta["params"])
+        forecaster = cls(estimator, **anywhere(meta["params"]))
         forecaster._validate_params()
         if forecaster.horizon != state.spec.n_outputs:
             raise ModelFileError(f"horizon={forecaster.horizon}, but the network has {state.spec.n_outputs} outputs")

@@ -27,7 +27,7 @@ def compute_dtype(estimator) -> str:
     return estimator.dtype if is_native(estimator) else "float64"
 
 
-def configure(estimator, spec: NetworkSpec, random_state, n_jobs):
+def configure(estimator, spec: NetworkSpec, random_state, n_jobs, device=None):
     """Clone the estimator and hand it what the Forecaster decides."""
     from sklearn.base import clone
     from sklearn.utils import check_random_state
@@ -42,6 +42,8 @@ def configure(estimator, spec: NetworkSpec, random_state, n_jobs):
             "linear_skip": spec.linear_skip,
             "standardize": False,  # series come scaled; statistics over all windows would move the seasonal base
         }
+        if device is not None:
+            wanted["device"] = device
     if random_state is not None and "random_state" in known:
         is_number = isinstance(random_state, Integral)
         wanted["random_state"] = random_state if is_number else check_random_state(random_state).randint(2**31)

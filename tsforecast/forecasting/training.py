@@ -43,6 +43,7 @@ class Recipe:
     make_estimator: Callable[[int], Any]
     random_state: Any = None
     n_jobs: int | None = None
+    device: str | None = None
 
     def train(self, panel: Panel) -> Trained:
         """Train on all windows of the panel."""
@@ -56,7 +57,7 @@ class Recipe:
             "training %s on %d windows of %d series, up to %s passes",
             type(estimator).__name__, len(windows), len(panel), getattr(estimator, "max_iter", 1),
         )  # fmt: skip
-        model = models.configure(estimator, self.spec, self.random_state, self.n_jobs)
+        model = models.configure(estimator, self.spec, self.random_state, self.n_jobs, self.device)
         refuse_unscalable(panel, z, models.compute_dtype(model))
         n_windows, held_out = len(windows), None
         if models.stops_early(model):
