@@ -89,7 +89,7 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
     )
     model.add_argument("--n-jobs", type=_threads, default=1, metavar="N", help="threads, -1 for all (default: 1)")
     model.add_argument(
-        "--device", choices=("cpu", "cuda", "auto"), default="cpu", help="auto: an NVIDIA GPU if any (default: cpu)"
+        "--device", choices=("cpu", "cuda", "auto"), help="auto: an NVIDIA GPU if any (default: cpu)"
     )
 
 

@@ -6,9 +6,11 @@ import sys
 import types
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.linear_model import LinearRegression
 
-from tsforecast import BackendUnavailableError, LSTMRegressor, load_model
+from tsforecast import BackendUnavailableError, Forecaster, LSTMRegressor, WindowRegressor, load_model
 from tsforecast.backends.base import get_backend
 from tsforecast.backends.cuda import availability
 
@@ -165,3 +167,42 @@ print(json.dumps([name for name in sys.modules if name.startswith(cuda)]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+@pytest.fixture
+def frame(rng):
+    return pd.DataFrame({"ds": np.arange(30), "y": 5 + rng.normal(size=30)})
+
+
+def test_a_forecaster_hands_its_device_to_our_networks_only(machine, frame, tmp_path):
+    machine(None)
+    sizes = {"horizon": 2, "n_timesteps": 4, "season_length": 1, "device": "cuda"}
+    for estimator in (None, LSTMRegressor(2)):
+        with pytest.raises(BackendUnavailableError, match="no NVIDIA driver"):
+            Forecaster(estimator, **sizes).fit(frame)
+    with pytest.raises(BackendUnavailableError, match="no NVIDIA driver"):
+        WindowRegressor(LSTMRegressor(2, device="cuda"), 4).fit(frame[["y"]], frame["y"])
+    assert len(Forecaster(LinearRegression(), **sizes).fit(frame).predict()) == 2
+
+
+def test_a_forecaster_saved_by_a_gpu_takes_what_there_is(machine, frame, tmp_path):
+    network = LSTMRegressor(2, max_iter=1, device="reference", random_state=0)
+    model = Forecaster(network, horizon=2, n_timesteps=4, season_length=1).fit(frame)
+    expected = model.predict()["LSTMRegressor"]
+    model.set_params(device="cuda")
+    model.estimator_.set_params(device="cuda")
+    model.save(tmp_path / "model.tsf")
+    machine(None)
+    loaded = load_model(tmp_path / "model.tsf")
+    assert (loaded.device, loaded.estimator_.device) == ("auto", "auto")
+    np.testing.assert_allclose(loaded.predict()["LSTMRegressor"], expected, rtol=1e-5)
+
+
+def test_the_command_line_exits_with_the_environments_code(machine, frame, tmp_path, capsys):
+    from tsforecast import cli
+
+    machine(None)
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    code = cli.main(["forecast", str(tmp_path / "table.csv"), "--horizon", "2", "--device", "cuda", "--quiet"])
+    assert code == cli.ENVIRONMENT
+    assert "there is no NVIDIA driver" in capsys.readouterr().err
