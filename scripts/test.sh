@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Run the tests; makes .venv and installs what they need if that is missing.
-#     bash scripts/test.sh              all tests in their three modes
+#     bash scripts/test.sh              all tests in their three modes, then those of CUDA kernels, which need no GPU
 #     bash scripts/test.sh ARGS...      pytest with these arguments, e.g. -k windows
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -11,11 +11,19 @@ if [ $# -gt 0 ]; then
   exec "${pytest[@]}" "$@"
 fi
 
-echo "== 1 of 3: compiled kernels"
+echo "== 1 of 4: compiled kernels"
 "${pytest[@]}" -q -rfE
 
-echo "== 2 of 3: kernels as plain Python, with coverage"
+echo "== 2 of 4: kernels as plain Python, with coverage"
 NUMBA_DISABLE_JIT=1 "${pytest[@]}" -q -rfE --cov --cov-fail-under=90 --cov-report=term
 
-echo "== 3 of 3: compiled kernels with bounds checks"
+echo "== 3 of 4: compiled kernels with bounds checks"
 NUMBA_BOUNDSCHECK=1 "${pytest[@]}" -q -rfE tests/kernels
+
+# numba-cuda takes the place of the CUDA target inside Numba, so it has an environment of its own (1.2 GB).
+echo "== 4 of 4: CUDA kernels, simulated and compiled to machine code"
+if VENV=.venv-cuda bash scripts/setup.sh cuda-test; then
+  .venv-cuda/bin/python -m pytest -q -rfE tests/cuda
+else
+  echo "skipped: the extra cuda cannot be installed here (see above); part 1 has run the kernels in Numba's own simulator"
+fi
