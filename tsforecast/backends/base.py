@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from tsforecast.exceptions import DivergedError
 from tsforecast.spec import NetworkSpec
 
 
@@ -130,6 +131,11 @@ def check_plain(spec: NetworkSpec) -> None:
     """Raise ``ValueError`` unless outputs are those of the network itself; see ``Backend.gradient``."""
     if spec.window_norm != "none" or spec.season_length:
         raise ValueError("gradient needs window_norm='none' and season_length=0; normalise the windows beforehand")
+
+
+def loss_diverged(step: int) -> DivergedError:
+    """What ``train_epoch`` raises when the loss of ``step`` (from 1) is not finite."""
+    return DivergedError(f"the training loss is not finite in step {step}; lower learning_rate_init or scale the data")
 
 
 def get_backend(name: str) -> Backend:

@@ -149,7 +149,7 @@ def train(
     for epoch in range(first_epoch, first_epoch + (config.max_iter if n_epochs is None else n_epochs)):
         loss = _finite_epoch(backend, spec, config, state, windows, seed, epoch)
         val_score = None if val is None else -backend.evaluate(spec, config.rule, state.params, val, config.n_jobs)
-        _record(history, loss, val_score)
+        record(history, loss, val_score)
         if progress.is_best(-loss if val_score is None else val_score) and val is not None:
             history.best_validation_score = val_score
             best_params[:] = state.params
@@ -190,23 +190,33 @@ def _finite_epoch(
     try:
         loss = backend.train_epoch(spec, config.rule, state, windows, order, config.batch_size, rates, config.n_jobs)
         if not (np.isfinite(loss) and _is_finite(state)):
-            raise DivergedError(f"the training loss is {loss}, but a weight or the optimiser's memory is not finite")
+            raise weights_diverged(loss)
     except BaseException as error:
         state.params[:], state.m[:], state.v[:], state.step = params, m, v, step
         if not isinstance(error, DivergedError):
             raise
-        raise DivergedError(
-            f"training diverged in epoch {epoch + 1} ({error}); the weights of the epoch before are kept. Lower "
-            "learning_rate_init, set max_grad_norm, or look for extreme values in the data."
-        ) from error
+        raise divergence(epoch, error) from error
     return loss
+
+
+def weights_diverged(loss: float) -> DivergedError:
+    """The reason where no loss of an epoch was infinite, but what it left is."""
+    return DivergedError(f"the training loss is {loss}, but a weight or the optimiser's memory is not finite")
+
+
+def divergence(epoch: int, reason: DivergedError) -> DivergedError:
+    """What a user is told when ``epoch`` (from 0) diverged."""
+    return DivergedError(
+        f"training diverged in epoch {epoch + 1} ({reason}); the weights of the epoch before are kept. Lower "
+        "learning_rate_init, set max_grad_norm, or look for extreme values in the data."
+    )
 
 
 def _is_finite(state: TrainState) -> bool:
     return all(bool(np.isfinite(a).all()) for a in (state.params, state.m, state.v))
 
 
-def _record(history: History, loss: float, val_score: float | None) -> None:
+def record(history: History, loss: float, val_score: float | None) -> None:
     """Add one epoch."""
     history.n_iter += 1
     history.loss_curve.append(loss)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tsforecast.backends.base import StepRule, TrainState, Windows, check_plain
+from tsforecast.backends.base import StepRule, TrainState, Windows, check_plain, loss_diverged
 from tsforecast.backends.cpu import epoch
 from tsforecast.backends.cpu.cache import is_kept
 from tsforecast.backends.cpu.memory import pack_flat, packed_state, thread_memory, training_memory, work_buffer
@@ -21,7 +22,7 @@ from tsforecast.backends.cpu.plan import (
 )
 from tsforecast.backends.cpu.sync import SYNC_SIZE
 from tsforecast.backends.cpu.threads import run_threads, thread_count
-from tsforecast.exceptions import DivergedError
+from tsforecast.backends.members import Member
 from tsforecast.spec import LOSSES, SOLVERS, NetworkSpec
 
 # Rows of a chunk of forecasts: a multiple of every tile's rows; fewer where the states of all steps would be large.
@@ -71,13 +72,11 @@ class CpuBackend:
         n_shards = epoch.shard_count(batch_size)
         n_operations = 3 * operations(spec) * len(order)
         n_threads = thread_count(n_jobs, n_shards, n_operations)
-        # The last batch may have fewer rows and fewer shards, but never a larger shard than 2 * ROWS_A_SHARD - 1.
-        rows = max(-(-batch_size // n_shards), min(batch_size, 2 * epoch.ROWS_A_SHARD - 1))
-        plan = make_plan(spec, rows, TRAINING)
+        plan = make_plan(spec, epoch.most_shard_rows(batch_size), TRAINING)
         sync = np.zeros(SYNC_SIZE, dtype=np.int64)
         fixed = (
-            sync, plan.net, plan.layers, plan.panels, plan.columns, _rule(rule, spec, state.params.dtype),
-            _data(windows, spec),
+            sync, plan.net, plan.layers, plan.panels, plan.columns, kernel_rule(rule, spec, state.params.dtype),
+            kernel_data(windows, spec),
         )  # fmt: skip
         kernel_state = packed_state(plan, state)
         with work_buffer(n_threads * plan.n_work, state.params.dtype) as work:
@@ -96,21 +95,25 @@ class CpuBackend:
         for flat, packed in zip((state.params, state.m, state.v), kernel_state, strict=True):
             epoch.unpack(packed, plan.runs, flat)
         if epoch.DIVERGED in statuses:
-            raise DivergedError(
-                f"the training loss is not finite in step {state.step + 1}; lower learning_rate_init or scale the data"
-            )
+            raise loss_diverged(state.step + 1)
         return float(memory.totals[0] / memory.totals[1])
+
+    def train_fleet(self, spec: NetworkSpec, rule: StepRule, members: Sequence[Member], n_jobs: int) -> None:
+        """Train many networks of one kind, one a thread; see ``fleet.train_fleet``."""
+        from tsforecast.backends.cpu.fleet import train_fleet
+
+        train_fleet(spec, rule, members, n_jobs)
 
     def evaluate(self, spec: NetworkSpec, rule: StepRule, params: NDArray, windows: Windows, n_jobs: int) -> float:
         """Weighted mean loss over all windows, without penalty and without learning."""
         n = len(windows)
-        plan = _inference_plan(spec, n)
+        plan = inference_plan(spec, n)
         packed = pack_flat(plan, params, plan.n_packed)
         sync = np.zeros(SYNC_SIZE, dtype=np.int64)
         # Sums are kept for fixed blocks of rows and added in their order, so that threads change no bit.
         blocks = [(first, min(n, first + EVALUATION_ROWS)) for first in range(0, n, EVALUATION_ROWS)]
         totals = np.zeros(len(blocks))
-        fixed = plan.net, plan.layers, _rule(rule, spec, params.dtype), _data(windows, spec)
+        fixed = plan.net, plan.layers, kernel_rule(rule, spec, params.dtype), kernel_data(windows, spec)
 
         def work(thread: int, n_threads: int) -> None:
             with work_buffer(plan.n_work, params.dtype) as buffer:
@@ -124,14 +127,15 @@ class CpuBackend:
         n_operations = operations(spec) * n
         n_threads = thread_count(min(n_jobs, MOST_THREADS), len(blocks), n_operations)
         run_threads([lambda thread=thread: work(thread, n_threads) for thread in range(n_threads)], sync, n_operations)
-        return math.fsum(totals) / math.fsum(windows.weights.astype(np.float64))
+        total = float(np.add.accumulate(totals)[-1])
+        return total / math.fsum(windows.weights.astype(np.float64))
 
     def predict(
         self, spec: NetworkSpec, params: NDArray, values: NDArray, x_starts: NDArray[np.int64], n_jobs: int
     ) -> NDArray:
         """Forecasts ``[N,K*Q]`` in the units of feature 0 and the dtype of ``params``."""
         n = len(x_starts)
-        plan = _inference_plan(spec, n)
+        plan = inference_plan(spec, n)
         packed = pack_flat(plan, params, plan.n_packed)
         _check_starts(values, x_starts, spec.n_timesteps * spec.n_features)
         result = np.empty((n, spec.head_size), dtype=params.dtype)
@@ -185,7 +189,7 @@ def _check_supported(spec: NetworkSpec) -> None:
         )
 
 
-def _inference_plan(spec: NetworkSpec, n_windows: int) -> Plan:
+def inference_plan(spec: NetworkSpec, n_windows: int) -> Plan:
     """Plan for forecasts of ``n_windows`` windows, in chunks of a bounded size."""
     _check_supported(spec)
     widths = (spec.n_features, *spec.hidden_sizes)
@@ -194,7 +198,8 @@ def _inference_plan(spec: NetworkSpec, n_windows: int) -> Plan:
     return make_plan(spec, max(1, min(n_windows, rows)), INFERENCE)
 
 
-def _rule(rule: StepRule, spec: NetworkSpec, dtype: np.dtype) -> epoch.Rule:
+def kernel_rule(rule: StepRule, spec: NetworkSpec, dtype: np.dtype) -> epoch.Rule:
+    """A rule in numbers, for weights of ``dtype``."""
     if len(rule.quantiles) != spec.n_quantiles:
         raise ValueError(f"the rule has {len(rule.quantiles)} quantiles, the network {spec.n_quantiles}")
     return epoch.Rule(
@@ -205,7 +210,8 @@ def _rule(rule: StepRule, spec: NetworkSpec, dtype: np.dtype) -> epoch.Rule:
     )  # fmt: skip
 
 
-def _data(windows: Windows, spec: NetworkSpec) -> epoch.Data:
+def kernel_data(windows: Windows, spec: NetworkSpec) -> epoch.Data:
+    """Windows as kernels see them, after a look at every start."""
     _check_starts(windows.values, windows.x_starts, spec.n_timesteps * spec.n_features)
     _check_starts(windows.targets, windows.y_starts, (spec.n_outputs - 1) * windows.y_stride + 1)
     return epoch.Data(

@@ -90,6 +90,11 @@ def shard_count(n_rows):
 _shard_count = inlined(shard_count)
 
 
+def most_shard_rows(batch_size):
+    """Rows of the largest shard of a batch of so many rows, or of fewer (the last one of an epoch)."""
+    return max(-(-batch_size // shard_count(batch_size)), min(batch_size, 2 * ROWS_A_SHARD - 1))
+
+
 @entry
 def pack(
     flat,  # [P]
