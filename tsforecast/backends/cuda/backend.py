@@ -1,0 +1,248 @@
+"""The CUDA backend: keeps arrays on the device, launches kernels, and lets Python in between launches.
+
+One launch runs many batches (see ``epoch``), for about ``LAUNCH_SECONDS`` at most, so that Ctrl-C is heard and no
+display driver's watchdog bites. Sums are taken in a fixed order, so that the same call gives the same bits on the same
+kind of device; the bits are not those of the CPU, and how many blocks share a batch depends on the device.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import cuda
+from numpy.typing import NDArray
+
+from tsforecast.backends.base import StepRule, TrainState, Windows, check_plain
+from tsforecast.backends.cuda import epoch
+from tsforecast.backends.cuda.memory import DeviceWindows, Store, check_starts, frames_of, launch
+from tsforecast.backends.cuda.optimizers import rule_codes, rule_scalars, schedule
+from tsforecast.backends.cuda.plan import INFERENCE, ROWS, TRAINING, Plan, make_plan
+from tsforecast.exceptions import BackendUnavailableError, DivergedError
+from tsforecast.spec import CELLS, NetworkSpec
+
+LAUNCH_SECONDS = 0.25
+# A low guess of what a block computes in a second, and of the least time that a step of a layer takes.
+BLOCK_OPERATIONS, STEP_SECONDS = 3e10, 2e-6
+
+
+class CudaBackend:
+    """Numba CUDA implementation of ``tsforecast.backends.base.Backend``; see there for shapes and meanings.
+
+    All arithmetic is in float32; parameters must be, too. ``n_jobs`` changes nothing. The arrays of a ``Windows``
+    object are copied to the device when it is first met, and must not change as long as it lives.
+
+    Parameters
+    ----------
+    n_processors : int or None
+        Blocks that may share one model's batch; None for one on each multiprocessor of the device.
+    """
+
+    name = "cuda"
+
+    def __init__(self, n_processors: int | None = None):
+        self._n_processors = n_processors
+        self._store = Store()
+
+    @property
+    def n_processors(self) -> int:
+        """Multiprocessors that are used."""
+        if self._n_processors is None:
+            self._n_processors = int(cuda.get_current_device().MULTIPROCESSOR_COUNT)
+        return self._n_processors
+
+    def train_epoch(
+        self,
+        spec: NetworkSpec,
+        rule: StepRule,
+        state: TrainState,
+        windows: Windows,
+        order: NDArray[np.int64],
+        batch_size: int,
+        learning_rates: NDArray[np.float64],
+        n_jobs: int,  # noqa: ARG002
+    ) -> float:
+        """Visit every row once, in ``order``, one optimiser step a batch; see ``Backend.train_epoch``.
+
+        Raises
+        ------
+        DivergedError
+            The loss or the gradient of a batch is not finite; ``state`` stays as the batch before left it.
+        BackendUnavailableError
+            There are no kernels for this network or dtype, or too little memory; ``state`` is as it was.
+        """
+        plan = _plan(spec, state.params, TRAINING)
+        data, table, frames = self._data(spec, plan, windows)
+        batch_size = min(batch_size, len(order))
+        first_rows = np.arange(0, len(order), batch_size)
+        weight_sums = np.add.reduceat(windows.weights[order].astype(np.float64), first_rows)
+        batch_rows = np.stack([first_rows, np.diff(first_rows, append=len(order))], axis=1).astype(np.int32)
+        n_blocks, work, gradients = self._store.room_for_blocks(
+            plan, min(-(-batch_size // ROWS), self.n_processors), spec.n_params
+        )
+        fixed = (
+            table, self._store.upload("is_weight", plan.is_weight), *data, frames,
+            self._store.upload("order", order.astype(np.int32)),
+        )  # fmt: skip
+        scalars = schedule(rule, weight_sums, learning_rates, state.step)
+        device_state = [self._store.upload(n, a) for n, a in (("w", state.params), ("m", state.m), ("v", state.v))]
+        losses = self._store.room("losses", len(scalars))
+        totals, done = self._store.room("totals", 3 * n_blocks), self._store.room("done", 1, np.int32)
+        kernels = epoch.make_kernels(plan.padded, spec.cell)
+        kernel = kernels.train_in_parts if n_blocks > 1 else kernels.train
+        n_at_once = _batches_at_once(spec, batch_size, n_blocks)
+        n_done = 0
+        for first in range(0, len(scalars), n_at_once):
+            some = slice(first, first + n_at_once)
+            n_batches = len(scalars[some])
+            launch(
+                kernel, (n_blocks, 1), 4 * plan.padded, *fixed,
+                self._store.upload("batch_rows", batch_rows[some]), self._store.upload("scalars", scalars[some]),
+                self._store.upload("first_batches", np.array([0, n_batches], dtype=np.int32)),
+                *self._rule(rule, spec), *device_state, gradients, work, plan.n_work, totals, losses[first:], done,
+            )  # fmt: skip
+            n_done += int(done.copy_to_host()[0])
+            if n_done < first + n_batches:
+                break
+        for array, on_device in zip((state.params, state.m, state.v), device_state, strict=True):
+            array[:] = on_device.copy_to_host()
+        takes_step = weight_sums != 0.0
+        state.step += int(takes_step[:n_done].sum())
+        if n_done < len(scalars):
+            raise DivergedError(
+                f"the training loss is not finite in step {state.step + 1}; lower learning_rate_init or scale the data"
+            )
+        loss = losses.copy_to_host()[: len(scalars)].astype(np.float64)
+        return float((loss[takes_step] * weight_sums[takes_step]).sum() / weight_sums.sum())
+
+    def evaluate(
+        self,
+        spec: NetworkSpec,
+        rule: StepRule,
+        params: NDArray,
+        windows: Windows,
+        n_jobs: int,  # noqa: ARG002
+    ) -> float:
+        """Weighted mean loss over all windows, without penalty and without learning."""
+        plan = _plan(spec, params, INFERENCE)
+        data, table, frames = self._data(spec, plan, windows)
+        losses = self._store.room("tile_losses", -(-len(windows) // ROWS))
+        self._infer(
+            spec, plan, len(windows), (table, *data, frames), self._rule(rule, spec), params, losses,
+            self._store.room("no_forecasts", 1), with_losses=True,
+        )  # fmt: skip
+        total = math.fsum(losses.copy_to_host()[: -(-len(windows) // ROWS)])
+        return total / math.fsum(windows.weights.astype(np.float64))
+
+    def predict(
+        self,
+        spec: NetworkSpec,
+        params: NDArray,
+        values: NDArray,
+        x_starts: NDArray[np.int64],
+        n_jobs: int,  # noqa: ARG002
+    ) -> NDArray:
+        """Forecasts ``[N,K*Q]`` in the units of feature 0."""
+        plan, n = _plan(spec, params, INFERENCE), len(x_starts)
+        check_starts(values, x_starts, spec.n_timesteps * spec.n_features)
+        if n == 0:
+            return np.empty((0, spec.head_size), dtype=params.dtype)
+        put = self._store.upload
+        on_device, starts = put("values", values.astype(np.float32, copy=False)), put("x_starts", x_starts)
+        table = put("table", plan.table)
+        frames = frames_of(spec, table, on_device, starts, n)
+        forecasts = self._store.room("forecasts", n * spec.head_size)
+        self._infer(
+            spec, plan, n, (table, on_device, starts, on_device, starts, 1, on_device, frames),
+            self._rule(StepRule(quantiles=(0.5,) * spec.n_quantiles), spec), params,
+            self._store.room("no_losses", 1), forecasts, with_losses=False,
+        )  # fmt: skip
+        return forecasts.copy_to_host()[: n * spec.head_size].reshape(n, spec.head_size)
+
+    def gradient(
+        self, spec: NetworkSpec, params: NDArray, x: NDArray, cotangent: NDArray
+    ) -> tuple[NDArray, NDArray, NDArray]:
+        """Return outputs ``[N,K*Q]``, ``dparams [P]`` and ``dx [N,T,F]`` of ``sum(outputs * cotangent)``."""
+        check_plain(spec)
+        plan, n, put = _plan(spec, params, TRAINING), len(x), self._store.upload
+        values, table = put("values", x.astype(np.float32, copy=False)), put("table", plan.table)
+        x_starts = put("x_starts", np.arange(n, dtype=np.int64) * (spec.n_timesteps * spec.n_features))
+        n_blocks, work, gradients = self._store.room_for_blocks(
+            plan, min(-(-n // ROWS), self.n_processors), spec.n_params
+        )
+        outputs, dx = self._store.room("outputs", n * spec.head_size), self._store.room("dx", x.size)
+        launch(
+            epoch.make_kernels(plan.padded, spec.cell).differentiate, n_blocks, 4 * plan.padded,
+            table, values, x_starts, frames_of(spec, table, values, x_starts, n),
+            put("rows", np.arange(n, dtype=np.int32)), put("w", params), work, plan.n_work,
+            put("cotangent", cotangent.astype(np.float32, copy=False)), outputs, gradients, dx,
+        )  # fmt: skip
+        parts = gradients.copy_to_host()[: n_blocks * spec.n_params].reshape(n_blocks, -1)
+        dx_host = dx.copy_to_host()[: x.size].reshape(x.shape)
+        if spec.linear_skip:
+            dx_host = dx_host + (cotangent @ spec.views(params)["skip.w"].T).reshape(x.shape)
+        out = outputs.copy_to_host()[: n * spec.head_size].reshape(n, -1)
+        return out, parts.sum(axis=0, dtype=np.float64).astype(np.float32), dx_host
+
+    def _infer(self, spec, plan, n, data, rule, params, losses, forecasts, *, with_losses: bool) -> None:
+        """Launch ``infer`` for ``n`` windows, some at a time."""
+        most = self.n_processors * epoch.BLOCKS_PER_PROCESSOR[plan.padded]
+        n_blocks, work, _ = self._store.room_for_blocks(plan, min(-(-n // ROWS), most), 0)
+        on_device = self._store.upload("w", params)
+        n_at_once = _batches_at_once(spec, n_blocks * ROWS, n_blocks) * n_blocks * ROWS
+        rows = np.arange(n, dtype=np.int32)
+        kernel = epoch.make_kernels(plan.padded, spec.cell).infer
+        for first in range(0, n, n_at_once):
+            some = rows[first : first + n_at_once]
+            launch(
+                kernel, n_blocks, 4 * plan.padded, *data, self._store.upload("rows", some), *rule, on_device, work,
+                plan.n_work, int(with_losses), losses[first // ROWS :] if with_losses else losses,
+                forecasts if with_losses else forecasts[first * spec.head_size :],
+            )  # fmt: skip
+            if first + n_at_once < n:
+                cuda.synchronize()
+
+    def _data(self, spec: NetworkSpec, plan: Plan, windows: Windows) -> tuple[DeviceWindows, object, object]:
+        """Windows, table and frames on the device."""
+        _check_float32(windows.values)
+        check_starts(windows.values, windows.x_starts, spec.n_timesteps * spec.n_features)
+        check_starts(windows.targets, windows.y_starts, (spec.n_outputs - 1) * windows.y_stride + 1)
+        data, derived = self._store.windows(windows)
+        table = self._store.upload("table", plan.table)
+        key = spec.window_norm, spec.n_timesteps, spec.n_features, spec.season_length
+        if key not in derived:
+            derived[key] = frames_of(spec, table, data.values, data.x_starts, len(windows))
+        return data, table, derived[key]
+
+    def _rule(self, rule: StepRule, spec: NetworkSpec) -> tuple:
+        """Codes, scalars and quantiles on the device."""
+        if len(rule.quantiles) != spec.n_quantiles:
+            raise ValueError(f"the rule has {len(rule.quantiles)} quantiles, the network {spec.n_quantiles}")
+        arrays = rule_codes(rule), rule_scalars(rule), np.array(rule.quantiles, dtype=np.float32)
+        return tuple(
+            self._store.upload(name, a) for name, a in zip(("codes", "rule", "quantiles"), arrays, strict=True)
+        )
+
+
+def _plan(spec: NetworkSpec, params: NDArray, purpose: int) -> Plan:
+    _check_float32(params)
+    return make_plan(spec, purpose)
+
+
+def _check_float32(array: NDArray) -> None:
+    if array.dtype != np.float32:
+        raise BackendUnavailableError(
+            f"device='cuda' computes in float32, not in {array.dtype}; set dtype='float32' or use device='cpu'"
+        )
+
+
+def _batches_at_once(spec: NetworkSpec, batch_size: int, n_blocks: int) -> int:
+    """Batches that take about ``LAUNCH_SECONDS``, by a low guess of the device's speed."""
+    widths = (spec.n_features, *spec.hidden_sizes)
+    n_gates, pairs = CELLS[spec.cell].n_gates, zip(widths, widths[1:], strict=False)
+    operations = sum(2 * n_gates * units * (below + 1 + units) for below, units in pairs)
+    n_rounds = -(-batch_size // (ROWS * n_blocks))
+    of_a_round = 3 * spec.n_timesteps * max(
+        ROWS * operations / BLOCK_OPERATIONS, STEP_SECONDS * len(spec.hidden_sizes)
+    )  # fmt: skip
+    return max(1, int(LAUNCH_SECONDS / (n_rounds * of_a_round)))

@@ -1,0 +1,238 @@
+"""The kernels that Python launches: training, forecasts and losses, gradients.
+
+A tile is four rows of a batch; a block of 4*Hp threads takes a tile at a time through the whole network, forward and
+backward, and keeps what it needs in its own part of a work buffer. ``train`` runs any number of batches in one launch:
+
+- one model: its blocks (``gridDim.x``) share the tiles of a batch. Each adds up the gradients of its own tiles; after a
+  barrier of the grid, each sums all blocks' gradients for its own share of the parameters, and after the norm is known
+  steps them: three barriers of the grid a batch.
+- many small models: each block takes one model through all its batches, then the next (``gridDim.y`` blocks).
+
+All sums are taken in an order that depends on the sizes alone.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from types import SimpleNamespace
+
+from numba import cuda, float32
+
+from tsforecast.backends.cuda.activations import ONE, ZERO
+from tsforecast.backends.cuda.jit import device, kernel, load, store
+from tsforecast.backends.cuda.losses import HALF, tile_loss
+from tsforecast.backends.cuda.network import make_network
+from tsforecast.backends.cuda.optimizers import DECAY, DELTA, LOSS, MAX_NORM, N_SCALARS, SHARE, update
+from tsforecast.backends.cuda.plan import D_OUT, FEATURES, N_NET, OUT, OUTPUTS, PARAMS, QUANTILES, STEPS, WIDTH, X
+from tsforecast.backends.cuda.sums import make_barrier, make_block_sum, make_grid_sum
+from tsforecast.backends.cuda.windows import in_units_of_data, read_windows, season_base
+
+# Blocks that registers are left for on a multiprocessor, by padded size.
+BLOCKS_PER_PROCESSOR = {16: 4, 32: 2, 48: 1, 64: 1, 96: 1, 128: 1}
+
+
+def _geometry(padded: int) -> tuple[int, int, int]:
+    """Threads, numbers of shared memory, warps."""
+    return 4 * padded, 32 * padded, padded // 8
+
+
+@lru_cache
+def make_train(padded: int, cell: str, parts: bool):
+    """The kernel ``train``; ``parts`` tells whether several blocks work on one model."""
+    network = make_network(padded, cell)
+    forward, backward = network.forward, network.backward
+    THREADS, N_SHARED, N_WARPS = _geometry(padded)
+    block_sum, grid_sum, barrier = make_block_sum(THREADS), make_grid_sum(THREADS), make_barrier(parts)
+
+    @device
+    def sum_gradients(
+        table, is_weight, decay, params, gradients, first_part,
+        n_used,  # parts that have a gradient
+        part, n_parts, tid,
+    ):  # fmt: skip
+        """Gradient of the batch, penalty included, for this part's share; return squares of it and of weights."""
+        squares, penalty, P = ZERO, ZERO, table[PARAMS]
+        for i in range(part * THREADS + tid, P, n_parts * THREADS):
+            g = load(gradients, first_part * P + i)
+            for p in range(1, n_used):
+                g += load(gradients, (first_part + p) * P + i)
+            if decay > ZERO and is_weight[i] != 0:
+                w = load(params, i)
+                g = cuda.fma(decay, w, g)
+                penalty = cuda.fma(w, w, penalty)
+            store(gradients, first_part * P + i, g)
+            squares = cuda.fma(g, g, squares)
+        return squares, penalty * (HALF * decay)
+
+    @kernel(THREADS, BLOCKS_PER_PROCESSOR[padded])
+    def train(
+        table,  # plan.Plan.table
+        is_weight,  # [P] int8
+        values, x_starts, targets, y_starts, y_stride, weights,  # as in backends.base.Windows
+        frames,  # [N,F,3]
+        order,  # int32: rows of all batches, one after the other
+        batch_rows,  # [batches,2] int32: where the rows of a batch begin in `order`, and how many they are
+        scalars,  # [batches,N_SCALARS]
+        first_batches,  # [models+1] int32
+        codes, rule, quantiles,  # [N_CODES] int32, [N_RULE], [Q]
+        params, m, v,  # [models,P]
+        gradients,  # [blocks,P]
+        work,  # [blocks,n_work]
+        n_work,
+        totals,  # [3,blocks]
+        losses,  # [batches] out, for batches that take a step
+        done,  # [models] int32 out: batches before the first whose loss or gradient is not finite
+    ):  # fmt: skip
+        shared = cuda.shared.array(N_SHARED, float32, alignment=16)
+        sums = cuda.shared.array(N_WARPS, float32)
+        tid, part, n_parts = cuda.threadIdx.x, cuda.blockIdx.x, cuda.gridDim.x
+        first_part, n_blocks, P = cuda.blockIdx.y * n_parts, cuda.gridDim.y * n_parts, table[PARAMS]
+        block = first_part + part
+        mine, gradient = work[block * n_work : (block + 1) * n_work], gradients[block * P : (block + 1) * P]
+        for model in range(cuda.blockIdx.y, len(first_batches) - 1, cuda.gridDim.y):
+            p, first_batch = params[model * P : (model + 1) * P], first_batches[model]
+            batch, is_finite = first_batch, True
+            while is_finite and batch < first_batches[model + 1]:
+                at, begin, n_rows = batch * N_SCALARS, batch_rows[2 * batch], batch_rows[2 * batch + 1]
+                if scalars[at + SHARE] != ZERO:
+                    n_tiles = (n_rows + 3) // 4
+                    loss = ZERO
+                    for tile in range(part, n_tiles, n_parts):
+                        first, n = begin + 4 * tile, min(4, n_rows - 4 * tile)
+                        read_windows(table, values, x_starts, frames, order, first, n, mine, tid, THREADS)
+                        forward(p, table, mine, shared, tid)
+                        loss += tile_loss(
+                            table, codes[LOSS], rule[DELTA], quantiles, targets, y_starts, y_stride, weights, frames,
+                            order, first, n, scalars[at + SHARE], mine, tid, THREADS,
+                        )  # fmt: skip
+                        backward(p, table, mine, shared, gradient, tile == part, tid)
+                    loss = block_sum(loss, tid, sums)
+                    if tid == 0:
+                        store(totals, block, loss)
+                    barrier()
+                    squares, penalty = sum_gradients(
+                        table, is_weight, scalars[at + DECAY], p, gradients, first_part, min(n_parts, n_tiles),
+                        part, n_parts, tid,
+                    )  # fmt: skip
+                    squares = block_sum(squares, tid, sums)
+                    penalty = block_sum(penalty, tid, sums)
+                    if tid == 0:
+                        store(totals, n_blocks + block, squares)
+                        store(totals, 2 * n_blocks + block, penalty)
+                    barrier()
+                    loss = grid_sum(totals, first_part, n_parts, tid, sums)
+                    loss += grid_sum(totals, 2 * n_blocks + first_part, n_parts, tid, sums)
+                    norm = math.sqrt(grid_sum(totals, n_blocks + first_part, n_parts, tid, sums))
+                    is_finite = math.isfinite(loss) and math.isfinite(norm)
+                    if is_finite:
+                        clip = rule[MAX_NORM] / norm if norm > rule[MAX_NORM] else ONE
+                        for i in range(part * THREADS + tid, P, n_parts * THREADS):
+                            update(
+                                codes, rule, scalars, at, clip, is_weight[i] != 0, p,
+                                m[model * P : (model + 1) * P], v[model * P : (model + 1) * P], i,
+                                load(gradients, first_part * P + i),
+                            )  # fmt: skip
+                        if part == 0 and tid == 0:
+                            losses[batch] = loss
+                    barrier()
+                if is_finite:
+                    batch += 1
+            if part == 0 and tid == 0:
+                done[model] = batch - first_batch
+
+    return train
+
+
+@lru_cache
+def make_infer(padded: int, cell: str):
+    """The kernel ``infer``: forecasts, or losses without learning. Blocks take tiles of four rows in turn."""
+    forward = make_network(padded, cell).forward
+    THREADS, N_SHARED, N_WARPS = _geometry(padded)
+    block_sum = make_block_sum(THREADS)
+
+    @kernel(THREADS, BLOCKS_PER_PROCESSOR[padded])
+    def infer(
+        table, values, x_starts, targets, y_starts, y_stride, weights, frames,
+        rows,  # [N] int32
+        codes, rule, quantiles, params, work, n_work,
+        with_losses,  # int: 1 to write losses, 0 to write forecasts
+        losses,  # [tiles] out: sum of weight * loss of the tile's rows
+        forecasts,  # [N,K*Q] out: in the units of the data
+    ):  # fmt: skip
+        shared = cuda.shared.array(N_SHARED, float32, alignment=16)
+        sums = cuda.shared.array(N_WARPS, float32)
+        tid, block, n_outputs = cuda.threadIdx.x, cuda.blockIdx.x, table[OUTPUTS] * table[QUANTILES]
+        mine = work[block * n_work : (block + 1) * n_work]
+        for tile in range(block, (len(rows) + 3) // 4, cuda.gridDim.x):
+            first, n = 4 * tile, min(4, len(rows) - 4 * tile)
+            read_windows(table, values, x_starts, frames, rows, first, n, mine, tid, THREADS)
+            forward(params, table, mine, shared, tid)
+            if with_losses != 0:
+                loss = tile_loss(
+                    table, codes[LOSS], rule[DELTA], quantiles, targets, y_starts, y_stride, weights, frames,
+                    rows, first, n, ONE, mine, tid, THREADS,
+                )  # fmt: skip
+                loss = block_sum(loss, tid, sums)
+                if tid == 0:
+                    losses[tile] = loss
+            else:
+                for e in range(tid, n * n_outputs, THREADS):
+                    row, k = e // n_outputs, e % n_outputs // table[QUANTILES]
+                    y = load(mine, table[OUT] + e) + season_base(table, mine, row, k)
+                    store(forecasts, first * n_outputs + e, in_units_of_data(table, frames, rows[first + row], y))
+                cuda.syncthreads()
+
+    return infer
+
+
+@lru_cache
+def make_differentiate(padded: int, cell: str):
+    """The kernel ``differentiate``: outputs, and gradients of ``sum(outputs * cotangent)``."""
+    network = make_network(padded, cell)
+    forward, backward, derive_inputs = network.forward, network.backward, network.derive_inputs
+    THREADS, N_SHARED, _ = _geometry(padded)
+
+    @kernel(THREADS, BLOCKS_PER_PROCESSOR[padded])
+    def differentiate(
+        table, values, x_starts, frames,
+        rows,  # [N] int32
+        params, work, n_work,
+        cotangent,  # [N,K*Q]
+        outputs,  # [N,K*Q] out
+        gradients,  # [blocks,P] out
+        dx,  # [N,T,F] out, without what passes through the linear skip
+    ):  # fmt: skip
+        shared = cuda.shared.array(N_SHARED, float32, alignment=16)
+        tid, block, n_outputs, P = cuda.threadIdx.x, cuda.blockIdx.x, table[OUTPUTS] * table[QUANTILES], table[PARAMS]
+        T, F, x, width = table[STEPS], table[FEATURES], table[N_NET + X], table[N_NET + WIDTH]
+        mine, gradient = work[block * n_work : (block + 1) * n_work], gradients[block * P : (block + 1) * P]
+        for tile in range(block, (len(rows) + 3) // 4, cuda.gridDim.x):
+            first, n = 4 * tile, min(4, len(rows) - 4 * tile)
+            read_windows(table, values, x_starts, frames, rows, first, n, mine, tid, THREADS)
+            forward(params, table, mine, shared, tid)
+            for e in range(tid, 4 * n_outputs, THREADS):
+                inside = e < n * n_outputs
+                store(mine, table[D_OUT] + e, load(cotangent, first * n_outputs + e) if inside else ZERO)
+                if inside:
+                    store(outputs, first * n_outputs + e, load(mine, table[OUT] + e))
+            backward(params, table, mine, shared, gradient, tile == block, tid)
+            for k in range(0, F, padded):  # over the windows, which nothing reads any more
+                derive_inputs(params, table, N_NET, mine, x, width, k, tid)
+            cuda.syncthreads()
+            for e in range(tid, n * T * F, THREADS):
+                row, t, f = e // (T * F), e // F % T, e % F
+                store(dx, first * T * F + e, load(mine, x + (t * 4 + row) * width + f))
+            cuda.syncthreads()
+
+    return differentiate
+
+
+def make_kernels(padded: int, cell: str) -> SimpleNamespace:
+    """All kernels of a size, each compiled where it is first launched."""
+    return SimpleNamespace(
+        train=make_train(padded, cell, False),
+        train_in_parts=make_train(padded, cell, True),
+        infer=make_infer(padded, cell),
+        differentiate=make_differentiate(padded, cell),
+    )

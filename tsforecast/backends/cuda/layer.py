@@ -1,0 +1,229 @@
+"""One recurrent layer on four rows: all its time steps, forward and backward, and the gradients of its weights.
+
+A cell's file says what a unit does in a step; all else is here. There is one barrier a step: states and derivatives go
+from thread to thread through two buffers of shared memory in turn. Letters and arrays are those of ``plan``;
+``work`` is the block's own part of the work buffer, ``first`` tells that a gradient is stored and not added.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import import_module
+from types import SimpleNamespace
+
+from numba import cuda, float32
+
+from tsforecast.backends.cuda import cells
+from tsforecast.backends.cuda.activations import ZERO
+from tsforecast.backends.cuda.head import add_gradient
+from tsforecast.backends.cuda.jit import ALL_LANES, device, load, load4, renewed, store, store4
+from tsforecast.backends.cuda.plan import (
+    B_SLOT,
+    CARRIED,
+    CHUNK,
+    COLUMNS,
+    D_H,
+    GATES,
+    H_SLOT,
+    INPUTS,
+    REGISTER_CHUNKS,
+    STEPS,
+    STREAMED,
+    UNITS,
+    WIDTH,
+    X_SLOT,
+    H,
+    X,
+)
+from tsforecast.backends.cuda.tile import add_products, make_tile, sum_of_quad, sum_of_sixteen, weight
+
+STEPS_AT_ONCE = 8  # whose inputs a thread multiplies by one weight that it has read
+
+
+@lru_cache
+def make_layer(padded: int, cell: str) -> SimpleNamespace:
+    """Device functions for layers of ``padded`` units."""
+    tile, unit = make_tile(padded), import_module(f"tsforecast.backends.cuda.{cells.CELLS[cell].module}")
+    step, step_backward = unit.step, unit.step_backward
+    hold_forward, hold_backward, multiply = tile.hold_forward, tile.hold_backward, tile.multiply
+    Hp, ROW = padded, 4 * padded  # numbers of a row: units, slots of all units
+    FOUR_ROWS, FOUR_ROWS_OF_SLOTS = 4 * padded, 16 * padded
+    N_W = tile.n_weights
+    N_AT_ONCE = min(padded // CHUNK, REGISTER_CHUNKS)
+
+    @device
+    def project(params, table, layer, work, tid):
+        """Write what x and the bias give to the gates of the thread's unit and row, for all steps."""
+        tid = renewed(tid)
+        s, j = tid & 3, tid >> 2
+        T, D, width = table[STEPS], table[layer + INPUTS], table[layer + WIDTH]
+        units, n_columns = table[layer + UNITS], table[layer + COLUMNS]
+        acc, w = cuda.local.array(32, float32), cuda.local.array(16, float32)
+        for t0 in range(0, T, STEPS_AT_ONCE):
+            for q in range(4):
+                bias = weight(params, table[layer + B_SLOT + q], 0, 1, 0, j, units)
+                for i in range(8):
+                    acc[i * 4 + q] = bias
+            for k in range(0, D, 4):
+                for q in range(4):
+                    for i in range(4):
+                        w[q * 4 + i] = weight(params, table[layer + X_SLOT + q], k + i, D, n_columns, j, units)
+                for i in range(8):
+                    t = min(t0 + i, T - 1)
+                    x0, x1, x2, x3 = load4(work, table[layer + X] + (t * 4 + s) * width + k)
+                    for q in range(4):
+                        total = cuda.fma(w[q * 4], x0, acc[i * 4 + q])
+                        total = cuda.fma(w[q * 4 + 1], x1, total)
+                        total = cuda.fma(w[q * 4 + 2], x2, total)
+                        acc[i * 4 + q] = cuda.fma(w[q * 4 + 3], x3, total)
+            for i in range(8):
+                if t0 + i < T:
+                    at = table[layer + GATES] + (((t0 + i) * 4 + s) * Hp + j) * 4
+                    store4(work, at, acc[i * 4], acc[i * 4 + 1], acc[i * 4 + 2], acc[i * 4 + 3])
+
+    @device
+    def forward(params, table, layer, work, shared, tid):
+        """All steps; ``work`` gets the gates, h and what is carried. Ends with a barrier."""
+        tid = renewed(tid)
+        s, j = tid & 3, tid >> 2
+        T, streamed = table[STEPS], work[table[STREAMED] :]
+        w = cuda.local.array(N_W, float32)
+        acc, u, v = cuda.local.array(16, float32), cuda.local.array(4, float32), cuda.local.array(4, float32)
+        project(params, table, layer, work, tid)
+        hold_forward(w, streamed, params, table, layer, H_SLOT, tid)
+        cuda.syncthreads()  # all have read what lies below, where forecasts write the states of this layer
+        mine = s * Hp + j
+        store(shared, mine, ZERO)
+        store(work, table[layer + H] + mine, ZERO)
+        store(work, table[layer + CARRIED] + mine, ZERO)
+        gates = table[layer + GATES] + 4 * mine
+        states = table[layer + H] + mine
+        carried_states = table[layer + CARRIED] + mine
+        carried, buffer = ZERO, 0
+        cuda.syncthreads()
+        for t in range(T):
+            u[0], u[1], u[2], u[3] = load4(work, gates + t * FOUR_ROWS_OF_SLOTS)
+            multiply(acc, w, streamed, tid, shared, buffer + 4 * s, 16, Hp)
+            sum_of_quad(acc, v, s)
+            h, carried = step(u, v, carried)
+            buffer = FOUR_ROWS - buffer
+            store(shared, buffer + mine, h)
+            store4(work, gates + t * FOUR_ROWS_OF_SLOTS, u[0], u[1], u[2], u[3])
+            store(work, states + (t + 1) * FOUR_ROWS, h)
+            store(work, carried_states + (t + 1) * FOUR_ROWS, carried)
+            cuda.syncthreads()
+
+    @device
+    def backward(
+        params, table, layer, work, shared,
+        dh,  # by the last h, from the head
+        from_above,  # bool: whether there are derivatives by every h, too
+        gradient, first, tid,
+    ):  # fmt: skip
+        """Undo all steps; the gates give way to their derivatives. Also the gradient of the biases."""
+        tid = renewed(tid)
+        s, j = tid & 3, tid >> 2
+        T, streamed = table[STEPS], work[table[STREAMED] :]
+        w = cuda.local.array(N_W, float32)
+        acc, d, db = cuda.local.array(16, float32), cuda.local.array(4, float32), cuda.local.array(4, float32)
+        hold_backward(w, streamed, params, table, layer, H_SLOT, 0, table[layer + UNITS], tid)
+        mine = s * Hp + j
+        gates = table[layer + GATES] + 4 * mine
+        carried_states = table[layer + CARRIED] + mine
+        d_carried, buffer = ZERO, 0
+        for q in range(4):
+            db[q] = ZERO
+        after = load(work, carried_states + T * FOUR_ROWS)
+        for k in range(T):
+            t = T - 1 - k
+            d[0], d[1], d[2], d[3] = load4(work, gates + t * FOUR_ROWS_OF_SLOTS)
+            before = load(work, carried_states + t * FOUR_ROWS)
+            if from_above:
+                dh += load(work, table[layer + D_H] + t * FOUR_ROWS + mine)
+            d_carried = step_backward(d, before, after, dh, d_carried)
+            after = before
+            store4(work, gates + t * FOUR_ROWS_OF_SLOTS, d[0], d[1], d[2], d[3])
+            store4(shared, buffer + 4 * mine, d[0], d[1], d[2], d[3])
+            for q in range(4):
+                db[q] += d[q]
+            cuda.syncthreads()
+            multiply(acc, w, streamed, tid, shared, buffer + 4 * (tid & 15), 64, ROW)
+            dh = sum_of_sixteen(acc, tid & 15)
+            buffer = FOUR_ROWS_OF_SLOTS - buffer
+        for q in range(4):
+            total = db[q] + cuda.shfl_xor_sync(ALL_LANES, db[q], 1)
+            total += cuda.shfl_xor_sync(ALL_LANES, total, 2)
+            at = table[layer + B_SLOT + q]
+            if s == 0 and j < table[layer + UNITS] and at >= 0:
+                add_gradient(gradient, at + j, total, first)
+
+    @device
+    def derive_inputs(params, table, layer, work, to, width, first_input, tid):
+        """Derivatives by ``Hp`` inputs from ``first_input`` on, for all steps: ``work[to:] [T,4,width]``."""
+        tid = renewed(tid)
+        w, acc = cuda.local.array(N_W, float32), cuda.local.array(16, float32)
+        streamed = work[table[STREAMED] :]
+        hold_backward(w, streamed, params, table, layer, X_SLOT, first_input, table[layer + INPUTS], tid)
+        at = table[layer + GATES] + 4 * (tid & 15)
+        k = first_input + (tid >> 2)
+        for t in range(table[STEPS]):
+            multiply(acc, w, streamed, tid, work, at + t * FOUR_ROWS_OF_SLOTS, 64, ROW)
+            value = sum_of_sixteen(acc, tid & 15)
+            if k < width:
+                store(work, to + (t * 4 + (tid & 3)) * width + k, value)
+
+    @device
+    def derive_weights(
+        table, layer, work,
+        x, width, n_inputs,  # of the rows [T,4,width] that the weights were multiplied by
+        slot, gradient, first, tid,
+    ):  # fmt: skip
+        """Gradient of ``w_x`` or ``w_h``: the sum over rows and steps, in their order, of what went in times d."""
+        tid = renewed(tid)
+        s, j = tid & 3, tid >> 2
+        acc, d = cuda.local.array(N_W, float32), cuda.local.array(16, float32)
+        units, n_columns = table[layer + UNITS], table[layer + COLUMNS]
+        gates = table[layer + GATES] + 4 * j
+        for k0 in range(0, n_inputs, 16 * N_AT_ONCE):
+            for i in range(N_W):
+                acc[i] = ZERO
+            for t in range(table[STEPS]):
+                for row in range(4):
+                    d[row * 4], d[row * 4 + 1], d[row * 4 + 2], d[row * 4 + 3] = load4(
+                        work, gates + (t * 4 + row) * ROW
+                    )
+                at = x + t * 4 * width + k0 + 4 * s
+                outer(acc, 0, d, work, at, width)
+                if N_AT_ONCE > 1 and k0 + 16 < n_inputs:
+                    outer(acc, 16, d, work, at + 16, width)
+                if N_AT_ONCE > 2 and k0 + 32 < n_inputs:
+                    outer(acc, 32, d, work, at + 32, width)
+                if N_AT_ONCE > 3 and k0 + 48 < n_inputs:
+                    outer(acc, 48, d, work, at + 48, width)
+            for c in range(N_AT_ONCE):
+                for q in range(4):
+                    for i in range(4):
+                        k, at = k0 + c * 16 + 4 * s + i, table[layer + slot + q]
+                        if at >= 0 and k < n_inputs and j < units:
+                            add_gradient(gradient, at + k * n_columns + j, acc[c * 16 + q * 4 + i], first)
+
+    return SimpleNamespace(
+        forward=forward, backward=backward, derive_inputs=derive_inputs, derive_weights=derive_weights
+    )
+
+
+@device
+def outer(
+    acc,  # c + q*4 + i
+    c,
+    d,  # [16] row*4 + q
+    a, at, stride,
+):  # fmt: skip
+    """``acc[q, i] += sum over four rows of d[row, q] * a[row, i]``."""
+    for row in range(4):
+        a0, a1, a2, a3 = load4(a, at + row * stride)
+        for q in range(4):
+            acc[c + q * 4] = cuda.fma(d[row * 4 + q], a0, acc[c + q * 4])
+            acc[c + q * 4 + 1] = cuda.fma(d[row * 4 + q], a1, acc[c + q * 4 + 1])
+            acc[c + q * 4 + 2] = cuda.fma(d[row * 4 + q], a2, acc[c + q * 4 + 2])
+            acc[c + q * 4 + 3] = cuda.fma(d[row * 4 + q], a3, acc[c + q * 4 + 3])

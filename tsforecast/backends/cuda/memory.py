@@ -1,0 +1,142 @@
+"""Arrays on the device: what stays there from epoch to epoch, and what happens where there is too little room."""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from typing import NamedTuple
+
+import numpy as np
+from numba import cuda
+from numba.core.errors import NumbaPerformanceWarning
+
+from tsforecast.backends.base import Windows
+from tsforecast.backends.cuda.plan import Plan
+from tsforecast.backends.cuda.windows import N_FRAME, THREADS, measure
+from tsforecast.exceptions import BackendUnavailableError
+from tsforecast.spec import NetworkSpec
+
+MOST_KEPT = 4  # sets of windows that stay on the device: of training, of validation, and of a fit before
+_OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
+
+
+def launch(kernel, grid, threads: int, *arguments) -> None:
+    """Launch a kernel on the default stream; a small grid is no mistake here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NumbaPerformanceWarning)
+        configured = kernel[grid, threads]
+    configured(*arguments)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a driver's error says that the device's memory is full."""
+    return isinstance(error, MemoryError) or getattr(error, "code", None) == _OUT_OF_MEMORY
+
+
+class DeviceWindows(NamedTuple):
+    """``backends.base.Windows`` on the device."""
+
+    values: object  # float32
+    x_starts: object  # int64
+    targets: object
+    y_starts: object
+    y_stride: int
+    weights: object  # float32
+
+
+class Store:
+    """Device arrays that are used again: windows as long as their owner keeps them, and buffers by name and size."""
+
+    def __init__(self):
+        self._windows: list[tuple[weakref.ref, DeviceWindows, dict]] = []
+        self._buffers: dict[str, object] = {}
+
+    def windows(self, windows: Windows) -> tuple[DeviceWindows, dict]:
+        """Windows on the device, and a dictionary for what is derived from them; uploaded once for each object."""
+        self._windows = [kept for kept in self._windows if kept[0]() is not None]
+        for owner, on_device, derived in self._windows:
+            if owner() is windows:
+                return on_device, derived
+        arrays = (windows.values, windows.x_starts, windows.targets, windows.y_starts)
+        values, x_starts, targets, y_starts = (upload(array) for array in arrays)
+        on_device = DeviceWindows(values, x_starts, targets, y_starts, int(windows.y_stride), upload(windows.weights))
+        derived: dict = {}
+        self._windows = [*self._windows, (weakref.ref(windows), on_device, derived)][-MOST_KEPT:]
+        return on_device, derived
+
+    def upload(self, name: str, array: np.ndarray):
+        """Copy an array to the buffer of that name."""
+        buffer = self._buffers.get(name)
+        if buffer is not None and buffer.size == array.size and buffer.dtype == array.dtype:
+            buffer.copy_to_device(np.ascontiguousarray(array).reshape(-1))
+            return buffer
+        self._buffers[name] = upload(array)
+        return self._buffers[name]
+
+    def room(self, name: str, size: int, dtype=np.float32):
+        """The buffer of that name with at least ``size`` numbers, whatever they are."""
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.size < size or buffer.dtype != dtype:
+            self._buffers.pop(name, None)
+            self._buffers[name] = allocate(size, dtype)
+        return self._buffers[name]
+
+    def room_for_blocks(self, plan: Plan, n_blocks: int, n_params: int):
+        """``(blocks, work buffers, gradients)`` for as many blocks as there is memory for, at most ``n_blocks``."""
+        while True:
+            try:
+                work = self.room("work", n_blocks * plan.n_work)
+                return n_blocks, work, self.room("gradients", n_blocks * n_params)
+            except BackendUnavailableError:
+                if n_blocks == 1:
+                    raise
+                n_blocks = max(1, n_blocks // 2)
+
+
+def upload(array: np.ndarray):
+    """A flat copy of an array on the device."""
+    flat = np.ascontiguousarray(array).reshape(-1)
+    try:
+        return cuda.to_device(flat if flat.size else np.zeros(1, flat.dtype))
+    except Exception as error:
+        raise _explained(error, flat.nbytes) from error
+
+
+def allocate(size: int, dtype=np.float32):
+    """A flat array on the device, unset."""
+    try:
+        return cuda.device_array(max(1, size), dtype)
+    except Exception as error:
+        raise _explained(error, size * np.dtype(dtype).itemsize) from error
+
+
+def _explained(error: Exception, n_bytes: int) -> Exception:
+    if not is_out_of_memory(error):
+        return error
+    return BackendUnavailableError(
+        f"the GPU has no {n_bytes / 2**20:.1f} MiB left. What a network takes does not grow with batch_size: batches "
+        "go through in tiles of 4 windows, as many at once as fit, and here not even batch_size=4 does. Train on fewer "
+        "or shorter windows, free memory of the GPU, or use device='cpu'; the model is as it was"
+    )
+
+
+def frames_of(
+    spec: NetworkSpec,
+    table,  # on the device
+    values,
+    x_starts,
+    n_windows: int,
+):
+    """Location and scale of every window, ``[N,F,3]`` on the device; see ``windows.measure``."""
+    if spec.window_norm == "none":
+        return allocate(1)
+    n = n_windows * spec.n_features
+    frames = allocate(n * N_FRAME)
+    launch(measure, max(1, min(4096, -(-n // THREADS))), THREADS, table, values, x_starts, frames)
+    return frames
+
+
+def check_starts(buffer: np.ndarray, starts: np.ndarray, width: int) -> None:
+    """Kernels trust their indices, so these are looked at once."""
+    if len(starts) and (starts.min() < 0 or starts.max() + width > len(buffer)):
+        raise IndexError(f"a window of {width} numbers reaches beyond its buffer of {len(buffer)}")
