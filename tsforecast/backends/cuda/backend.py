@@ -8,6 +8,7 @@ kind of device; the bits are not those of the CPU, and how many blocks share a b
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 from numba import cuda
@@ -239,7 +240,7 @@ def _check_float32(array: NDArray) -> None:
 def _batches_at_once(spec: NetworkSpec, batch_size: int, n_blocks: int) -> int:
     """Batches that take about ``LAUNCH_SECONDS``, by a low guess of the device's speed."""
     widths = (spec.n_features, *spec.hidden_sizes)
-    n_gates, pairs = CELLS[spec.cell].n_gates, zip(widths, widths[1:], strict=False)
+    n_gates, pairs = CELLS[spec.cell].n_gates, pairwise(widths)
     operations = sum(2 * n_gates * units * (below + 1 + units) for below, units in pairs)
     n_rounds = -(-batch_size // (ROWS * n_blocks))
     of_a_round = 3 * spec.n_timesteps * max(

@@ -108,7 +108,7 @@ def store4(typingctx, a, i, v0, v1, v2, v3):
 
 @twin_of(lambda a, b: np.float32(a) / np.float32(b))
 def divide(typingctx, a, b):
-    """``a / b`` within 2 ulp, for \\|b\\| below 2^126: a quarter of the instructions of a correctly rounded division."""
+    """``a / b`` within 2 ulp, for b below 2^126 and above -2^126, in few instructions."""
 
     def codegen(context, builder, sig, args):
         number = ir.FloatType()

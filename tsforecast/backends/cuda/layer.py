@@ -35,7 +35,7 @@ from tsforecast.backends.cuda.plan import (
     H,
     X,
 )
-from tsforecast.backends.cuda.tile import add_products, make_tile, sum_of_quad, sum_of_sixteen, weight
+from tsforecast.backends.cuda.tile import make_tile, sum_of_quad, sum_of_sixteen, weight
 
 STEPS_AT_ONCE = 8  # whose inputs a thread multiplies by one weight that it has read
 

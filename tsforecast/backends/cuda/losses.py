@@ -40,7 +40,7 @@ def tile_loss(
     work,  # in: outputs; out: the derivative of the batch's loss by them
     tid, n_threads,
 ):  # fmt: skip
-    """This thread's part of the sum over the tile of ``share * weight * loss``."""
+    """Return this thread's part of the sum over the tile of ``share * weight * loss``."""
     K, Q = table[OUTPUTS], table[QUANTILES]
     total = ZERO
     for e in range(renewed(tid), 4 * K * Q, n_threads):
