@@ -41,8 +41,8 @@ def _activate(x, tanh_out, sigmoid_out):
 
 
 @entry
-def _multiply(M, V, K, a, a0, a_row, a_k, b, b0, c, c0, c_row, c_vec, add):
-    multiply(M, V, K, a, a0, a_row, a_k, b, b0, c, c0, c_row, c_vec, add)
+def _multiply(M, V, K, a, a0, a_row, a_k, b, b0, c, c0, c_row, c_vec, add, b_row=0):
+    multiply(M, V, K, a, a0, a_row, a_k, b, b0, b_row, c, c0, c_row, c_vec, add)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -8,8 +8,8 @@ n goes straight into the exponent. f comes from one fma with x, so that t is nev
 errors of tanh and sigmoid stay at a few ulp of 1. Arguments are clamped where tanh rounds to 1; NaN stays NaN, so that
 a diverging network is seen.
 
-Division is the slowest step, so the four gates of an LSTM share one: 1/a and 1/b are b r and a r with r = 1/(a b). The
-clamp bounds each of the four denominators by 1e8 (float32) or 3e17, and their product is far from overflow.
+Division is the slowest step, so up to four gates share one (``squash_ssts`` and the like): 1/a and 1/b are b r and a r
+with r = 1/(a b). The clamp bounds each denominator by 1e8 (float32) or 3e17, and their product is far from overflow.
 """
 
 from __future__ import annotations
@@ -104,24 +104,73 @@ def sigmoid(typingctx, x):
     return x(x), codegen
 
 
-@twin_of(lambda i, f, g, o: (_plain_sigmoid(i), _plain_sigmoid(f), np.tanh(g), _plain_sigmoid(o)))
-def gates(typingctx, i, f, g, o):
-    """``(sigmoid(i), sigmoid(f), tanh(g), sigmoid(o))`` of every lane, with one division."""
-    dtype = i.dtype
+def _squash(kinds: str):
+    """Intrinsic that puts values through "s"igmoid or "t"anh, by the letters of ``kinds``, with one division."""
+
+    def plain(*values):
+        return tuple(_plain_sigmoid(x) if kind == "s" else np.tanh(x) for kind, x in zip(kinds, values, strict=True))
 
     def codegen(context, builder, sig, args):
-        (below_i, below_f, below_o), (above_g,), (below_g,) = _emit_fractions(
-            builder, dtype, [args[0], args[1], args[3]], [args[2]]
-        )
-        a, b = builder.fmul(below_i, below_f), builder.fmul(below_g, below_o)
-        r = builder.fdiv(_lanes(dtype, 1.0), builder.fmul(a, b))
-        over_a, over_b = builder.fmul(r, b), builder.fmul(r, a)
-        values = (
-            builder.fmul(over_a, below_f),
-            builder.fmul(over_a, below_i),
-            builder.fmul(above_g, builder.fmul(over_b, below_o)),
-            builder.fmul(over_b, below_g),
-        )
+        dtype, by_kind = sig.args[0].dtype, {"s": [], "t": []}
+        for kind, x in zip(kinds, args, strict=True):
+            by_kind[kind].append(x)
+        below_s, above_t, below_t = _emit_fractions(builder, dtype, by_kind["s"], by_kind["t"])
+        aboves = [above_t.pop(0) if kind == "t" else None for kind in kinds]
+        belows = [(below_t if kind == "t" else below_s).pop(0) for kind in kinds]
+        values = [
+            over if above is None else builder.fmul(above, over)
+            for above, over in zip(aboves, _emit_reciprocals(builder, dtype, belows), strict=True)
+        ]
         return context.make_tuple(builder, sig.return_type, values)
 
-    return types.UniTuple(LANES_OF[dtype], 4)(i, f, g, o), codegen
+    def two(typingctx, a, b):
+        return types.UniTuple(LANES_OF[a.dtype], 2)(a, b), codegen
+
+    def three(typingctx, a, b, c):
+        return types.UniTuple(LANES_OF[a.dtype], 3)(a, b, c), codegen
+
+    def four(typingctx, a, b, c, d):
+        return types.UniTuple(LANES_OF[a.dtype], 4)(a, b, c, d), codegen
+
+    return twin_of(plain)({2: two, 3: three, 4: four}[len(kinds)])
+
+
+def _emit_reciprocals(builder, dtype, x):
+    """1 over each of 2 to 4 values, by one division."""
+    a = builder.fmul(x[0], x[1])
+    b = None if len(x) == 2 else x[2] if len(x) == 3 else builder.fmul(x[2], x[3])
+    r = builder.fdiv(_lanes(dtype, 1.0), a if b is None else builder.fmul(a, b))
+    over_a = r if b is None else builder.fmul(r, b)
+    overs = [builder.fmul(over_a, x[1]), builder.fmul(over_a, x[0])]
+    if b is not None:
+        over_b = builder.fmul(r, a)
+        overs += [over_b] if len(x) == 3 else [builder.fmul(over_b, x[3]), builder.fmul(over_b, x[2])]
+    return overs
+
+
+# Every pattern that a cell needs, by the order of its gates.
+squash_ss, squash_st, squash_sst, squash_sts, squash_sss, squash_ssts = map(
+    _squash, ("ss", "st", "sst", "sts", "sss", "ssts")
+)
+
+
+@twin_of(lambda x: np.where(x <= 0, x.dtype.type(0), x))
+def relu(typingctx, x):
+    """The positive part of every lane; NaN stays NaN."""
+
+    def codegen(context, builder, sig, args):
+        zero = _lanes(x.dtype, 0.0)
+        return builder.select(builder.fcmp_unordered(">", args[0], zero), args[0], zero)
+
+    return x(x), codegen
+
+
+@twin_of(lambda y: (y > 0).astype(y.dtype))
+def relu_slope(typingctx, y):
+    """The derivative of ``relu`` where it is ``y``: 1 or 0."""
+
+    def codegen(context, builder, sig, args):
+        zero = _lanes(y.dtype, 0.0)
+        return builder.select(builder.fcmp_ordered(">", args[0], zero), _lanes(y.dtype, 1.0), zero)
+
+    return y(y), codegen

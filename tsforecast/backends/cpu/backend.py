@@ -20,6 +20,7 @@ from tsforecast.backends.cpu.plan import (
     make_plan,
     operations,
 )
+from tsforecast.backends.cpu.shapes import CELL_SHAPES
 from tsforecast.backends.cpu.sync import SYNC_SIZE
 from tsforecast.backends.cpu.threads import run_threads, thread_count
 from tsforecast.backends.members import Member
@@ -30,7 +31,7 @@ INFERENCE_ROWS, FEWEST_INFERENCE_ROWS, INFERENCE_NUMBERS = 48, 6, 3_000_000
 EVALUATION_ROWS = 8 * INFERENCE_ROWS
 MOST_THREADS = epoch.MOST_SHARDS
 _compiled: set[np.dtype] = set()
-SUPPORTED_CELLS = ("lstm",)  # of the keys of spec.CELLS
+SUPPORTED_CELLS = tuple(CELL_SHAPES)  # of the keys of spec.CELLS
 
 
 class CpuBackend:

@@ -149,7 +149,7 @@ def train_epoch(
     """One thread's part of an epoch; returns a status."""
     weights = state.weights
     for panel in range(thread, len(panels), n_threads):
-        transpose_panel(net, layers, panels[panel], weights)
+        transpose_panel(panels[panel], weights)
     if not wait_for_all(sync, n_threads):
         return STOPPED
     for batch in range(len(rates)):
@@ -186,7 +186,7 @@ def train_epoch(
         set_scalars(rule, rates[batch], step, clip_factor(rule, norm), scalars)
         gradient = memory.shard_gradients[0]
         for panel in range(thread, len(panels), n_threads):
-            step_panel(net, layers, panels[panel], rule, scalars, weights, gradient, state.m, state.v)
+            step_panel(panels[panel], rule, scalars, weights, gradient, state.m, state.v)
         if thread == 0:
             memory.totals[0] += loss * weight
             memory.totals[1] += weight
@@ -260,7 +260,7 @@ def gradient(
     """Outputs and gradients of ``sum(outputs * cotangent)`` for one batch."""
     B, T, F, N = len(x_starts), net.n_timesteps, net.n_features, net.out_width
     for panel in panels:
-        transpose_panel(net, layers, panel, packed)
+        transpose_panel(panel, packed)
     rows = np.arange(B)
     network.read_windows(net, layers, B, values, x_starts, rows, work, frame, base)
     network.forward(net, layers, B, packed, work)

@@ -1,179 +1,254 @@
-"""LSTM layer, forward and back-propagation through time.
+"""The LSTM and its relatives, forward and back-propagation through time; equations as in ``backends.reference.lstm``.
 
-Letters: T steps, B rows, D inputs, H units, L lanes, P = ceil(H / L) unit blocks, Hp = P*L, K = D + 1 + H, S = D + 1
-+ Hp. For every step t, row b and unit::
+Letters: T steps, B rows, D inputs, H units, L lanes, P = ceil(H / L) unit blocks, Hp = P*L, G gate columns, R = 1, or 4
+where the gates of a step feed the next, K rows of the weights, S = D + 1 + R*Hp. For every step t, row b and unit::
 
-    1a   z      = [x_t  1  h_{t-1}] W            all four gates at once, W = [w_x; b; w_h]  (K by 4H)
-    2a   i, f   = sigmoid(z_i), sigmoid(z_f)
+    1a   z      = [x_t  1  h_{t-1}] W            all gates at once, W = [w_x; b; w_h]  (K by G*H)
+    1b   ... with full gate recurrence, the row goes on with i, f, o of the step before
+    2a   i, f   = sigmoid(z_i + w_ci c_{t-1}), sigmoid(z_f + w_cf c_{t-1})      (w_c with peepholes only)
     2b   g      = tanh(z_g)
-    2c   o      = sigmoid(z_o)
     3a   c_t    = f * c_{t-1} + i * g
-    3b   h_t    = o * tanh(c_t)
+    3b   o      = sigmoid(z_o + w_co c_t)
+    4a   s      = tanh(c_t)
+    4b   h_t    = o * s
 
-S. Hochreiter, J. Schmidhuber: Long Short-Term Memory, 1997; forget gate: F. Gers, J. Schmidhuber, F. Cummins:
-Learning to Forget, 2000. Gate order i, f, g, o as in PyTorch.
+S. Hochreiter, J. Schmidhuber: Long Short-Term Memory, 1997; forget gate: F. Gers, J. Schmidhuber, F. Cummins, 2000;
+peepholes: F. Gers, J. Schmidhuber, 2000; variants: K. Greff et al., 2015. Gate order i, f, g, o as in PyTorch.
 
-Flat buffers: ``xh [T+1,B,S]`` rows (x_t | 1 | h_{t-1}), so that one multiply serves input, bias and recurrence and
-another one all their gradients; ``c [T+1,B,Hp]``; ``tc [T,B,Hp]`` = tanh(c_t); ``gates [P,T*B,4L]`` i f g o of L
-units side by side: the panels of a multiply's result, and, overwritten by dz, the panels of the weight gradient's
-right side; ``w, dw [P,K,4L]``. Lanes beyond H see zero weights and stay zero in c and h. Parameter gradients
-accumulate, activation gradients are assigned.
+Flat buffers: ``xh [T+1,B,S]`` rows (x_t | 1 | h_{t-1} ...), so that one multiply serves input, bias and recurrence and
+another one all their gradients; ``c [T+1,B,Hp]``; ``kept [T,B,Hp]`` = s; ``gates [P,T*B,G*L]`` the gates of L units
+side by side: the panels of a multiply's result, and, overwritten by dz, the panels of the weight gradient's right side;
+``w, dw [P,K,G*L]``; ``extra, dextra [P,3L]`` the peepholes. Lanes beyond H see zero weights and stay zero in c and h.
+Parameter gradients accumulate, activation gradients are assigned.
 """
 
 from __future__ import annotations
 
-from tsforecast.backends.cpu.activations import gates as activate
-from tsforecast.backends.cpu.activations import tanh
+from tsforecast.backends.cpu.activations import (
+    squash_sss,
+    squash_sst,
+    squash_ssts,
+    squash_st,
+    squash_sts,
+    tanh,
+)
 from tsforecast.backends.cpu.jit import inlined, kernel
 from tsforecast.backends.cpu.lanes import LANES, fma, load, splat, store
+from tsforecast.backends.cpu.layer import Kernels, weight_gradient
 from tsforecast.backends.cpu.tile import multiply
 
-N_GATES = 4
-GRADIENT_BLOCK = 128  # rows of xh and dz a pass, so that they stay in the first cache; changes no bit
 
+def make_kernels(
+    columns: str = "ifgo",  # the gates that exist, in the order of their columns
+    peepholes: bool = False,
+    coupled: bool = False,
+    input_activation: bool = True,
+    output_activation: bool = True,
+    gate_recurrence: bool = False,
+) -> Kernels:
+    """Kernels of one member of the family; flags are constants to the compiler."""
+    G, R = len(columns), 4 if gate_recurrence else 1
+    HAS_I, HAS_F, HAS_O = ("i" in columns, "f" in columns, "o" in columns)
+    I, F, A, O = (max(0, columns.find(gate)) * LANES for gate in "ifgo")
 
-@inlined
-def clear_state(
-    T, B, D, H,
-    xh,  # [T+1,B,S] its ones are written, its h_0 zeroed; x is the caller's
-    c,  # [T+1,B,Hp] c_0 is zeroed
-):  # fmt: skip
-    """Start from a zero state."""
-    Hp = (H + LANES - 1) // LANES * LANES
-    S = D + 1 + Hp
-    for row in range((T + 1) * B):
-        xh[row * S + D] = 1
-    for b in range(B):
-        for u in range(Hp):
-            xh[b * S + D + 1 + u] = 0
-            c[b * Hp + u] = 0
+    @inlined
+    def step(z, at, c_old, extra, e):
+        """Lines 2a to 4b for the units of one block, from their sums at ``z[at:]``: ``i, f, g, o, c, s, h``."""
+        one = splat(z, 1)
+        i, f, o, g = one, one, one, load(z, at + A)
+        if peepholes:
+            z_i = fma(load(extra, e), c_old, load(z, at + I))
+            z_f = fma(load(extra, e + LANES), c_old, load(z, at + F))
+            i, f, g = squash_sst(z_i, z_f, g)
+        elif not input_activation:
+            i, f, o = squash_sss(load(z, at + I), load(z, at + F), load(z, at + O))
+        elif not HAS_O:
+            i, f, g = squash_sst(load(z, at + I), load(z, at + F), g)
+        elif not HAS_I:
+            f, g, o = squash_sts(load(z, at + F), g, load(z, at + O))
+        elif not HAS_F:
+            i, g, o = squash_sts(load(z, at + I), g, load(z, at + O))
+            if coupled:
+                f = one - i
+        else:
+            i, f, g, o = squash_ssts(load(z, at + I), load(z, at + F), g, load(z, at + O))
+        c = fma(f, c_old, i * g)  # 3a
+        if peepholes:
+            o, s = squash_st(fma(load(extra, e + 2 * LANES), c, load(z, at + O)), c)  # 3b 4a
+        elif output_activation:
+            s = tanh(c)
+        else:
+            s = c
+        return i, f, g, o, c, s, o * s  # 4b
 
+    @kernel
+    def infer(
+        T, B, D, H,
+        w,  # [P,K,G*L]
+        extra,  # [P,3L]
+        xh,  # [T+1,B,S] in: x, ones, h_0; out: h_1..h_T
+        c,  # [B,Hp] in: c_0; out: c_T
+        z,  # [B,G*L] scratch
+    ):  # fmt: skip
+        """Run the layer over all steps, keeping only the hidden states."""
+        P = (H + LANES - 1) // LANES
+        Hp = P * LANES
+        K, S = D + 1 + (H if R == 1 else R * Hp), D + 1 + R * Hp
+        for t in range(T):
+            for p in range(P):
+                multiply(B, G, K, xh, t * B * S, S, 1, w, p * K * G * LANES, 0, z, 0, G * LANES, 0, False)  # 1a
+                for b in range(B):
+                    unit = b * Hp + p * LANES
+                    to = ((t + 1) * B + b) * S + D + 1 + p * LANES
+                    i, f, _, o, c_new, _, h = step(z, b * G * LANES, load(c, unit), extra, p * 3 * LANES)
+                    store(c, unit, c_new)
+                    store(xh, to, h)
+                    if gate_recurrence:
+                        store(xh, to + Hp, i)  # 1b
+                        store(xh, to + 2 * Hp, f)
+                        store(xh, to + 3 * Hp, o)
 
-@inlined
-def _cell(z, at, c_old):
-    """Lines 2a to 3b for the units of one block, from their four sums at ``z[at:]``: ``i, f, g, o, c, tanh(c), h``."""
-    i, f, g, o = activate(load(z, at), load(z, at + LANES), load(z, at + 2 * LANES), load(z, at + 3 * LANES))
-    c = fma(f, c_old, i * g)  # 3a
-    tanh_c = tanh(c)
-    return i, f, g, o, c, tanh_c, o * tanh_c  # 3b
+    @kernel
+    def forward(
+        T, B, D, H,
+        w,  # [P,K,G*L]
+        extra,  # [P,3L]
+        xh,  # [T+1,B,S] in: x, ones, h_0; out: h_1..h_T
+        c,  # [T+1,B,Hp] in: c_0; out: c_1..c_T
+        gates,  # [P,T*B,G*L] out
+        kept,  # [T,B,Hp] out: s
+    ):  # fmt: skip
+        """Run the layer over all steps, keeping what ``backward`` needs."""
+        P = (H + LANES - 1) // LANES
+        Hp = P * LANES
+        K, S = D + 1 + (H if R == 1 else R * Hp), D + 1 + R * Hp
+        for t in range(T):
+            for p in range(P):
+                first = (p * T + t) * B * G * LANES
+                multiply(B, G, K, xh, t * B * S, S, 1, w, p * K * G * LANES, 0, gates, first, G * LANES, 0, False)  # 1a
+                for b in range(B):
+                    z = first + b * G * LANES
+                    unit = (t * B + b) * Hp + p * LANES
+                    to = ((t + 1) * B + b) * S + D + 1 + p * LANES
+                    i, f, g, o, c_new, s, h = step(gates, z, load(c, unit), extra, p * 3 * LANES)
+                    if HAS_I:
+                        store(gates, z + I, i)
+                    if HAS_F:
+                        store(gates, z + F, f)
+                    if HAS_O:
+                        store(gates, z + O, o)
+                    store(gates, z + A, g)
+                    store(c, unit + B * Hp, c_new)
+                    store(kept, unit, s)
+                    store(xh, to, h)
+                    if gate_recurrence:
+                        store(xh, to + Hp, i)  # 1b
+                        store(xh, to + 2 * Hp, f)
+                        store(xh, to + 3 * Hp, o)
 
+    @inlined
+    def step_backward(T, B, Hp, t, p, b, extra, c, kept, gates, dh, dc, dz, dextra):
+        """Lines 4b to 2a backwards, for one row and the units of block p; buffers as in ``backward``."""
+        z = ((p * T + t) * B + b) * G * LANES
+        unit = (t * B + b) * Hp + p * LANES
+        here = b * R * Hp + p * LANES
+        e = p * 3 * LANES
+        one = splat(c, 1)
+        i, f, o = one, one, one
+        if HAS_I:
+            i = load(gates, z + I)
+        if HAS_F:
+            f = load(gates, z + F)
+        elif coupled:
+            f = one - i
+        if HAS_O:
+            o = load(gates, z + O)
+        g, s, c_old, dh_t = load(gates, z + A), load(kept, unit), load(c, unit), load(dh, here)
+        do, dc_t = dh_t * s, load(dc, b * Hp + p * LANES)  # 4b
+        if gate_recurrence:
+            do = do + load(dh, here + 3 * Hp)  # 1b
+        dz_o = do * o * (one - o)  # 3b
+        ds = dh_t * o  # 4b
+        if output_activation:
+            dc_t = fma(ds, one - s * s, dc_t)  # 4a
+        else:
+            dc_t = dc_t + ds
+        if peepholes:
+            dc_t = fma(dz_o, load(extra, e + 2 * LANES), dc_t)  # 3b
+        di, df = dc_t * g, dc_t * c_old  # 3a
+        if gate_recurrence:
+            di, df = di + load(dh, here + Hp), df + load(dh, here + 2 * Hp)  # 1b
+        if coupled:
+            di = di - df
+        dz_i, dz_f = di * i * (one - i), df * f * (one - f)  # 2a
+        dz_g = dc_t * i  # 3a
+        if input_activation:
+            dz_g = dz_g * (one - g * g)  # 2b
+        dc_old = dc_t * f  # 3a
+        if peepholes:
+            dc_old = fma(dz_i, load(extra, e), fma(dz_f, load(extra, e + LANES), dc_old))  # 2a
+            c_new = load(c, unit + B * Hp)
+            store(dextra, e, fma(dz_i, c_old, load(dextra, e)))
+            store(dextra, e + LANES, fma(dz_f, c_old, load(dextra, e + LANES)))
+            store(dextra, e + 2 * LANES, fma(dz_o, c_new, load(dextra, e + 2 * LANES)))
+        store(dc, b * Hp + p * LANES, dc_old)
+        row = b * G * Hp + p * LANES
+        if HAS_I:
+            store(gates, z + I, dz_i)
+            store(dz, row + I // LANES * Hp, dz_i)
+        if HAS_F:
+            store(gates, z + F, dz_f)
+            store(dz, row + F // LANES * Hp, dz_f)
+        if HAS_O:
+            store(gates, z + O, dz_o)
+            store(dz, row + O // LANES * Hp, dz_o)
+        store(gates, z + A, dz_g)
+        store(dz, row + A // LANES * Hp, dz_g)
 
-@kernel
-def infer(
-    T, B, D, H,
-    w,  # [P,K,4L]
-    xh,  # [T+1,B,S] in: x, ones, h_0; out: h_1..h_T
-    c,  # [B,Hp] in: c_0; out: c_T
-    z,  # [B,4L] scratch
-):  # fmt: skip
-    """Run the layer over all steps, keeping only the hidden states."""
-    P = (H + LANES - 1) // LANES
-    Hp, K = P * LANES, D + 1 + H
-    S = D + 1 + Hp
-    for t in range(T):
-        for p in range(P):
-            multiply(B, 4, K, xh, t * B * S, S, 1, w, p * K * 4 * LANES, z, 0, 4 * LANES, 0, False)  # 1a
-            for b in range(B):
-                unit = b * Hp + p * LANES
-                _, _, _, _, c_new, _, h = _cell(z, b * 4 * LANES, load(c, unit))
-                store(c, unit, c_new)
-                store(xh, ((t + 1) * B + b) * S + D + 1 + p * LANES, h)
+    @kernel
+    def backward(
+        T, B, D, H,
+        wh_t,  # [G*Hp, R*P vectors] panels: w_h transposed, rows gate by gate
+        wx_t,  # [G*Hp, ceil(D/L) vectors] panels: w_x transposed; unused without want_dx
+        extra,  # [P,3L]
+        xh, c, kept,  # as forward left them
+        gates,  # [P,T*B,G*L] in: activations; out: dz
+        dout,  # [T,B,Hp] gradient of every h_t that the layer above sends; unused without every_step
+        every_step,  # bool
+        want_dx,  # bool
+        dh,  # [B,R*Hp] in: gradient of what the last step feeds on; scratch
+        dc,  # [B,Hp] scratch
+        dz,  # [B,G*Hp] scratch, gate by gate
+        dx,  # [T,B,Dp] out, where wanted; Dp is D in whole vectors
+        dw,  # [P,K,G*L] accumulates
+        dextra,  # [P,3L] accumulates
+    ):  # fmt: skip
+        """Undo ``forward``."""
+        P, Vx = (H + LANES - 1) // LANES, (D + LANES - 1) // LANES
+        Hp = P * LANES
+        K, S = D + 1 + (H if R == 1 else R * Hp), D + 1 + R * Hp
+        for q in range(B * Hp):
+            dc[q] = 0
+        for t in range(T - 1, -1, -1):
+            if every_step:  # here, since a branch among lanes would keep them out of registers
+                for b in range(B):
+                    for q in range(0, Hp, LANES):
+                        store(dh, b * R * Hp + q, load(dh, b * R * Hp + q) + load(dout, (t * B + b) * Hp + q))
+            for p in range(P):
+                for b in range(B):
+                    step_backward(T, B, Hp, t, p, b, extra, c, kept, gates, dh, dc, dz, dextra)
+            if t > 0:
+                multiply(B, R * P, G * Hp, dz, 0, G * Hp, 1, wh_t, 0, 0, dh, 0, R * Hp, LANES, False)  # 1a, by h
+            if want_dx:
+                to = t * B * Vx * LANES
+                multiply(B, Vx, G * Hp, dz, 0, G * Hp, 1, wx_t, 0, 0, dx, to, Vx * LANES, LANES, False)  # 1a, by x
+        weight_gradient(T * B, P, K, G, xh, 0, S, gates, 0, G * LANES, dw, 0, K)  # 1a, by W
+        if gate_recurrence:  # the gates of a step do not feed g, and those of padding, sigmoid(0), feed nothing
+            for p in range(P):
+                for k in range(D + 1 + Hp, K):
+                    is_padding = (k - D - 1) % Hp >= H
+                    for q in range(0, G * LANES, LANES):
+                        if is_padding or q == A:
+                            store(dw, (p * K + k) * G * LANES + q, splat(dw, 0))
 
-
-@kernel
-def forward(
-    T, B, D, H,
-    w,  # [P,K,4L]
-    xh,  # [T+1,B,S] in: x, ones, h_0; out: h_1..h_T
-    c,  # [T+1,B,Hp] in: c_0; out: c_1..c_T
-    gates,  # [P,T*B,4L] out
-    tc,  # [T,B,Hp] out
-):  # fmt: skip
-    """Run the layer over all steps, keeping what ``backward`` needs."""
-    P = (H + LANES - 1) // LANES
-    Hp, K = P * LANES, D + 1 + H
-    S = D + 1 + Hp
-    for t in range(T):
-        for p in range(P):
-            first = (p * T + t) * B * 4 * LANES
-            multiply(B, 4, K, xh, t * B * S, S, 1, w, p * K * 4 * LANES, gates, first, 4 * LANES, 0, False)  # 1a
-            for b in range(B):
-                z = first + b * 4 * LANES
-                unit = (t * B + b) * Hp + p * LANES
-                i, f, g, o, c_new, tanh_c, h = _cell(gates, z, load(c, unit))
-                store(gates, z, i)
-                store(gates, z + LANES, f)
-                store(gates, z + 2 * LANES, g)
-                store(gates, z + 3 * LANES, o)
-                store(c, unit + B * Hp, c_new)
-                store(tc, unit, tanh_c)
-                store(xh, ((t + 1) * B + b) * S + D + 1 + p * LANES, h)
-
-
-@kernel
-def backward(
-    T, B, D, H,
-    wh_t,  # [4Hp, P vectors] panels: w_h transposed, rows gate by gate
-    wx_t,  # [4Hp, ceil(D/L) vectors] panels: w_x transposed; unused without want_dx
-    xh, c, tc,  # as forward left them
-    gates,  # [P,T*B,4L] in: activations; out: dz
-    dout,  # [T,B,Hp] gradient of every h_t that the layer above sends; unused without every_step
-    every_step,  # bool
-    want_dx,  # bool
-    dh,  # [B,Hp] in: gradient of h_T; scratch
-    dc,  # [B,Hp] scratch
-    dz,  # [B,4Hp] scratch, gate by gate
-    dx,  # [T,B,Dp] out, where wanted; Dp is D in whole vectors
-    dw,  # [P,K,4L] accumulates
-):  # fmt: skip
-    """Undo ``forward``."""
-    P = (H + LANES - 1) // LANES
-    Hp, K = P * LANES, D + 1 + H
-    S, Vx = D + 1 + Hp, (D + LANES - 1) // LANES
-    for q in range(B * Hp):
-        dc[q] = 0
-    for t in range(T - 1, -1, -1):
-        if every_step:  # here, since a branch among lanes would keep them out of registers
-            for q in range(0, B * Hp, LANES):
-                store(dh, q, load(dh, q) + load(dout, t * B * Hp + q))
-        for p in range(P):
-            for b in range(B):
-                _cell_backward(T, B, Hp, t, p, b, c, tc, gates, dh, dc, dz)
-        if t > 0:
-            multiply(B, P, 4 * Hp, dz, 0, 4 * Hp, 1, wh_t, 0, dh, 0, Hp, LANES, False)  # 1a, by h
-        if want_dx:
-            multiply(
-                B, Vx, 4 * Hp, dz, 0, 4 * Hp, 1, wx_t, 0, dx, t * B * Vx * LANES, Vx * LANES, LANES, False
-            )  # 1a, by x
-    for k in range(0, T * B, GRADIENT_BLOCK):  # 1a, by W
-        n = min(GRADIENT_BLOCK, T * B - k)
-        for p in range(P):
-            block = (p * T * B + k) * 4 * LANES
-            multiply(K, 4, n, xh, k * S, 1, S, gates, block, dw, p * K * 4 * LANES, 4 * LANES, 0, True)
-
-
-@inlined
-def _cell_backward(T, B, Hp, t, p, b, c, tc, gates, dh, dc, dz):
-    """Lines 3b to 2a backwards, for one row and the units of block p; buffers as in ``backward``."""
-    z = ((p * T + t) * B + b) * 4 * LANES
-    unit = (t * B + b) * Hp + p * LANES
-    here = b * Hp + p * LANES
-    one = splat(c, 1)
-    i, f = load(gates, z), load(gates, z + LANES)
-    g, o = load(gates, z + 2 * LANES), load(gates, z + 3 * LANES)
-    tanh_c, dh_t = load(tc, unit), load(dh, here)
-    dc_t = fma(dh_t * o, one - tanh_c * tanh_c, load(dc, here))  # 3b
-    dz_i = dc_t * g * i * (one - i)  # 3a, 2a
-    dz_f = dc_t * load(c, unit) * f * (one - f)  # 3a, 2a
-    dz_g = dc_t * i * (one - g * g)  # 3a, 2b
-    dz_o = dh_t * tanh_c * o * (one - o)  # 3b, 2c
-    store(dc, here, dc_t * f)  # 3a
-    store(gates, z, dz_i)
-    store(gates, z + LANES, dz_f)
-    store(gates, z + 2 * LANES, dz_g)
-    store(gates, z + 3 * LANES, dz_o)
-    row = b * 4 * Hp + p * LANES
-    store(dz, row, dz_i)
-    store(dz, row + Hp, dz_f)
-    store(dz, row + 2 * Hp, dz_g)
-    store(dz, row + 3 * Hp, dz_o)
+    return Kernels(infer, forward, backward)

@@ -10,17 +10,19 @@ from tsforecast.backends.cpu.jit import inlined, kernel
 from tsforecast.backends.cpu.lanes import LANES, fma, load, splat, store, widen
 from tsforecast.backends.cpu.optimizers import ADAMW, update
 from tsforecast.backends.cpu.plan import (
-    IN,
+    COUNT,
+    FROM,
+    HEIGHT,
     P_AT,
     P_BIAS,
     P_COLUMN,
-    P_FIRST,
-    P_LAYER,
+    P_H,
     P_ROWS,
+    P_STEP,
+    P_TO,
     P_VECTORS,
-    UNITS,
-    WH_T,
-    WX_T,
+    P_X,
+    PLACE,
 )
 from tsforecast.backends.cpu.transpose import transpose_columns
 
@@ -84,36 +86,29 @@ def sum_columns(columns, sums):
 
 
 @kernel
-def step_panel(net, layers, panel, rule, scalars, params, gradient, m, v):
+def step_panel(panel, rule, scalars, params, gradient, m, v):
     """One step of the optimiser for one panel, and the transposed copies of its new weights."""
     first, width, bias = panel[P_AT], panel[P_VECTORS] * LANES, panel[P_BIAS]
-    last, at_bias = first + panel[P_ROWS] * width, first + bias * width
+    last = first + panel[P_ROWS] * width
+    at_bias = min(last, first + bias * width)
+    below_bias = min(last, at_bias + width)
     update(rule, first, at_bias, True, scalars, params, gradient, m, v)
-    update(rule, at_bias, at_bias + width, False, scalars, params, gradient, m, v)
-    update(rule, at_bias + width, last, True, scalars, params, gradient, m, v)
-    transpose_panel(net, layers, panel, params)
+    update(rule, at_bias, below_bias, False, scalars, params, gradient, m, v)
+    update(rule, below_bias, last, True, scalars, params, gradient, m, v)
+    transpose_panel(panel, params)
 
 
 @kernel
-def transpose_panel(net, layers, panel, params):
+def transpose_panel(panel, params):
     """Write the transposed copies of one panel, which the backward multiplies read."""
-    V, layer = panel[P_VECTORS], panel[P_LAYER]
-    row = V * LANES
-    below_bias = panel[P_AT] + (panel[P_BIAS] + 1) * row
-    if layer == net.n_layers:
-        H = layers[layer - 1, UNITS]
-        for v in range(V):
-            source = below_bias + v * LANES
-            transpose_columns(params, source, row, H, params, net.head_wt, net.out_width, (panel[P_FIRST] + v) * LANES)
-        return
-    D, H = layers[layer, IN], layers[layer, UNITS]
-    Hp = (H + LANES - 1) // LANES * LANES
-    for gate in range(V):
-        to = gate * Hp + panel[P_FIRST] * LANES
-        transpose_columns(params, below_bias + gate * LANES, row, H, params, layers[layer, WH_T], V * Hp, to)
-        if layers[layer, WX_T] >= 0:
-            source = panel[P_AT] + gate * LANES
-            transpose_columns(params, source, row, D, params, layers[layer, WX_T], V * Hp, to)
+    row = panel[P_VECTORS] * LANES
+    for copy in (P_H, P_X):
+        if panel[copy + COUNT] > 0:
+            for v in range(panel[P_VECTORS]):
+                transpose_columns(
+                    params, panel[P_AT] + panel[copy + FROM] * row + v * LANES, row, panel[copy + COUNT], params,
+                    panel[copy + PLACE], panel[copy + HEIGHT], panel[P_TO] + v * panel[P_STEP],
+                )  # fmt: skip
 
 
 @inlined

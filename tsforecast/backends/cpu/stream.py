@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from tsforecast.backends.cpu import network
 from tsforecast.backends.cpu.jit import entry
-from tsforecast.backends.cpu.lanes import LANES
 from tsforecast.backends.cpu.memory import pack_flat
-from tsforecast.backends.cpu.plan import IN, INFERENCE, UNITS, XH, C, Plan, make_plan, whole_vectors
+from tsforecast.backends.cpu.plan import IN, INFERENCE, PADDED, ROW, UNITS, XH, C, Plan, make_plan
 from tsforecast.spec import NetworkSpec
 
 OK = -1  # else the status of ``step`` is the place in x of the first value that is not finite or too large
@@ -28,11 +27,13 @@ def plan_stream(spec: NetworkSpec, params: NDArray, n_streams: int) -> tuple[Pla
 
 
 def state_places(plan: Plan) -> NDArray[np.int64]:
-    """Where a work buffer holds h and c of every layer: ``[n_streams, sum of 2 H]``."""
+    """Where a work buffer holds the states of every layer: ``[n_streams, as many as there are]``."""
     stream, places = np.arange(plan.rows)[:, None], []
     for layer in plan.layers:
-        units, hp = np.arange(layer[UNITS]), whole_vectors(int(layer[UNITS]))
-        places += [layer[XH] + stream * (layer[IN] + 1 + hp) + layer[IN] + 1 + units, layer[C] + stream * hp + units]
+        units, hp = np.arange(layer[UNITS]), layer[PADDED]
+        for fed_back in range((layer[ROW] - layer[IN] - 1) // hp):
+            places.append(layer[XH] + stream * layer[ROW] + layer[IN] + 1 + fed_back * hp + units)
+        places.append(layer[C] + stream * hp + units)
     return np.concatenate(places, axis=1)
 
 
@@ -46,8 +47,7 @@ def step(
     y,  # [B,K*Q] float64 out, flat
 ):  # fmt: skip
     """Take one step of every stream and forecast; returns a status, and changes nothing unless it is ``OK``."""
-    F, H = net.n_features, layers[0, UNITS]
-    S = F + 1 + (H + LANES - 1) // LANES * LANES
+    F, S = net.n_features, layers[0, ROW]
     for j in range(B * F):
         z = (x[j] - x_mean[j % F]) / x_scale[j % F]
         if not (abs(x[j]) <= limit and abs(z) <= limit):

@@ -9,8 +9,9 @@ shape, the number of lanes, nor the order of tiles: splitting k or rows into blo
 
 Matrices live in flat arrays. A is strided: element (r, k) at ``a0 + r*a_row + k*a_k``. B and C are in *panels*:
 columns are cut into vectors of LANES, and vectors into panels of 4 and one of the rest (``panel_index``); a panel of B
-is [K, V*LANES], contiguous. C's panel that begins at vector v has its row r at ``c0 + v*c_vec + r*c_row``: ``c_vec =
-LANES``, ``c_row = N`` is the ordinary row-major layout; ``c_vec = M*LANES``, ``c_row = 0`` (a panel's own width) the
+is [K, V*LANES], contiguous (``b_row = 0``), or part of a wider one whose rows are ``b_row`` apart. C's panel that
+begins at vector v has its row r at ``c0 + v*c_vec + r*c_row``: ``c_vec = LANES``, ``c_row = N`` is the ordinary
+row-major layout; ``c_vec = M*LANES``, ``c_row = 0`` (a panel's own width) the
 panel layout again, so that a product can be the next one's B.
 """
 
@@ -45,7 +46,7 @@ def tile_rows(dtype, vectors: int) -> int:
     return max(1, min(12, _ACCUMULATORS // registers_a_row))
 
 
-def _emit_tile(builder, dtype, rows, vectors, add, a, a_row, a_k, b, c, c_row, n):
+def _emit_tile(builder, dtype, rows, vectors, add, a, a_row, a_k, b, b_row, c, c_row, n):
     """One tile; ``a``, ``b``, ``c`` point at its first elements, ``add`` tells whether C is added to or overwritten."""
     vector = vector_type(dtype)
     align = dtype.bitwidth // 8
@@ -75,7 +76,7 @@ def _emit_tile(builder, dtype, rows, vectors, add, a, a_row, a_k, b, c, c_row, n
                 builder.store(ir.Constant(vector, [0.0] * LANES), slots[r][v])
     with cgutils.for_range(builder, n) as loop:
         a_here = builder.gep(a, [builder.mul(loop.index, a_k)])
-        b_at = builder.mul(loop.index, fixed(vectors * LANES))
+        b_at = builder.mul(loop.index, b_row)
         held = [load_lanes(b, builder.add(b_at, fixed(v * LANES))) for v in range(vectors)]
         for r in range(rows):
             scalar = broadcast(builder, builder.load(builder.gep(a_here, [builder.mul(a_row, fixed(r))])), dtype)
@@ -98,15 +99,15 @@ def _shared_function(module, name, arguments):
 def _emit_panel(module, dtype, vectors):
     """Get or build the LLVM function for one panel: full tiles, then the rest of the rows in tiles of 8, 4, 2, 1."""
     pointer = vector_type(dtype).element.as_pointer()
-    arguments = [I64, I64, pointer, I64, I64, pointer, pointer, I64, ir.IntType(1)]
+    arguments = [I64, I64, pointer, I64, I64, pointer, I64, pointer, I64, ir.IntType(1)]
     function, builder = _shared_function(module, f"tsforecast_panel_{dtype}_{vectors}", arguments)
     if builder is None:
         return function
-    n_rows, n, a, a_row, a_k, b, c, c_row, add = function.args
+    n_rows, n, a, a_row, a_k, b, b_row, c, c_row, add = function.args
 
     def tile_at(row, rows):
         a_tile, c_tile = builder.gep(a, [builder.mul(row, a_row)]), builder.gep(c, [builder.mul(row, c_row)])
-        _emit_tile(builder, dtype, rows, vectors, add, a_tile, a_row, a_k, b, c_tile, c_row, n)
+        _emit_tile(builder, dtype, rows, vectors, add, a_tile, a_row, a_k, b, b_row, c_tile, c_row, n)
 
     full = tile_rows(dtype, vectors)
     n_full = builder.udiv(n_rows, ir.Constant(I64, full))
@@ -127,19 +128,23 @@ def _emit_panel(module, dtype, vectors):
 def _emit_multiply(module, dtype):
     """Get or build the LLVM function that walks over the panels of C."""
     pointer = vector_type(dtype).element.as_pointer()
-    # M V K a a_row a_k b c c_row c_vec add
-    arguments = [I64, I64, I64, pointer, I64, I64, pointer, pointer, I64, I64, ir.IntType(1)]
+    # M V K a a_row a_k b b_row c c_row c_vec add
+    arguments = [I64, I64, I64, pointer, I64, I64, pointer, I64, pointer, I64, I64, ir.IntType(1)]
     function, builder = _shared_function(module, f"tsforecast_multiply_{dtype}", arguments)
     if builder is None:
         return function
-    n_rows, n_vectors, n, a, a_row, a_k, b, c, c_row, c_vec, add = function.args
-    own_width = builder.icmp_signed("==", c_row, ir.Constant(I64, 0))
+    n_rows, n_vectors, n, a, a_row, a_k, b, b_row, c, c_row, c_vec, add = function.args
+
+    def or_own_width(stride, width):
+        is_given = builder.icmp_signed("!=", stride, ir.Constant(I64, 0))
+        return builder.select(is_given, stride, ir.Constant(I64, width * LANES))
 
     def panel_at(vector, width):
-        row = builder.select(own_width, ir.Constant(I64, width * LANES), c_row)
         b_panel = builder.gep(b, [builder.mul(vector, builder.mul(n, ir.Constant(I64, LANES)))])
         c_panel = builder.gep(c, [builder.mul(vector, c_vec)])
-        builder.call(_emit_panel(module, dtype, width), [n_rows, n, a, a_row, a_k, b_panel, c_panel, row, add])
+        strides = or_own_width(b_row, width), or_own_width(c_row, width)
+        panel = _emit_panel(module, dtype, width)
+        builder.call(panel, [n_rows, n, a, a_row, a_k, b_panel, strides[0], c_panel, strides[1], add])
 
     n_full = builder.lshr(n_vectors, ir.Constant(I64, 2))
     with cgutils.for_range(builder, n_full) as loop:
@@ -153,11 +158,12 @@ def _emit_multiply(module, dtype):
     return function
 
 
-def _plain_multiply(M, V, K, a, a0, a_row, a_k, b, b0, c, c0, c_row, c_vec, add):
+def _plain_multiply(M, V, K, a, a0, a_row, a_k, b, b0, b_row, c, c0, c_row, c_vec, add):
     v = 0
     while v < V:
         width = min(4, V - v) * LANES
-        panel = b[b0 + v * K * LANES :][: K * width].reshape(K, width)
+        places = b0 + v * K * LANES + np.arange(K)[:, None] * (b_row or width) + np.arange(width)
+        panel = b[places]
         for r in range(M):
             row = c[c0 + v * c_vec + r * (c_row or width) :][:width]
             products = (a[a0 + r * a_row + np.arange(K) * a_k, None] * panel).sum(axis=0)
@@ -166,7 +172,7 @@ def _plain_multiply(M, V, K, a, a0, a_row, a_k, b, b0, c, c0, c_row, c_vec, add)
 
 
 @twin_of(_plain_multiply)
-def multiply(typingctx, M, V, K, a, a0, a_row, a_k, b, b0, c, c0, c_row, c_vec, add):
+def multiply(typingctx, M, V, K, a, a0, a_row, a_k, b, b0, b_row, c, c0, c_row, c_vec, add):
     """C = A B, or C += A B where ``add`` (bool): A [M, K] strided, B [K, V vectors] in panels, C [M, V vectors]."""
 
     def codegen(context, builder, sig, args):
@@ -177,24 +183,27 @@ def multiply(typingctx, M, V, K, a, a0, a_row, a_k, b, b0, c, c0, c_row, c_vec, 
             data = context.make_array(sig.args[array])(context, builder, args[array]).data
             return builder.gep(data, [index(first)])
 
-        add = context.cast(builder, args[13], sig.args[13], types.boolean)
+        add = context.cast(builder, args[14], sig.args[14], types.boolean)
         if add.type.width > 1:
             add = builder.trunc(add, ir.IntType(1))
         builder.call(
             _emit_multiply(builder.module, a.dtype),
-            [index(0), index(1), index(2), element(3, 4), index(5), index(6), element(7, 8), element(9, 10)]
-            + [index(11), index(12), add],
+            [index(0), index(1), index(2), element(3, 4), index(5), index(6), element(7, 8), index(9)]
+            + [element(10, 11), index(12), index(13), add],
         )
         return context.get_dummy_value()
 
     if not (a.dtype == b.dtype == c.dtype and a.dtype in LANES_OF):
         return None
-    return types.void(M, V, K, a, a0, a_row, a_k, b, b0, c, c0, c_row, c_vec, add), codegen
+    return types.void(M, V, K, a, a0, a_row, a_k, b, b0, b_row, c, c0, c_row, c_vec, add), codegen
 
 
-def panel_index(k, j, K: int, V: int):
-    """Offset of element (k, j) of a [K, V*LANES] matrix in panels, for layouts; ``k``, ``j`` are integer arrays."""
+def panel_index(k, j, K: int, V: int, most: int = 4):
+    """Offset of element (k, j) of a [K, V*LANES] matrix in panels of ``most`` vectors and one of the rest, for layouts.
+
+    ``k`` and ``j`` are integer arrays.
+    """
     vector = np.asarray(j) // LANES
-    start = vector - vector % 4
-    width = np.minimum(4, V - start)
+    start = vector - vector % most
+    width = np.minimum(most, V - start)
     return start * LANES * K + np.asarray(k) * width * LANES + np.asarray(j) - start * LANES

@@ -1,0 +1,136 @@
+"""The gated recurrent unit that resets after the multiply; equations as in ``backends.reference.gru``.
+
+Letters: T steps, B rows, D inputs, H units, L lanes, P = ceil(H / L) unit blocks, Hp = P*L, K = D + 1 + H, S = D + 1 +
+Hp. For every step t, row b and unit::
+
+    1a   (n_x r z)   = [x_t  1] W_x              rows x and 1 of W, columns n r z
+    1b   (r z m)    += h_{t-1} W_h               rows h of W, columns r z n; m starts at b_h
+    2a   r, z        = sigmoid(r), sigmoid(z)
+    2b   n           = tanh(n_x + r m)
+    3a   h_t         = n + z (h_{t-1} - n)
+
+K. Cho et al.: Learning Phrase Representations using RNN Encoder-Decoder, 2014 (arXiv 1406.1078v1 resets after).
+
+Flat buffers as in ``lstm``; ``gates [P,T*B,4L]`` holds n_x r z m side by side, so that the two multiplies write three
+vectors each, then n r z m, then their gradients; ``w, dw [P,K,3L]``; ``extra, dextra [P,L]`` is b_h. There is no c.
+"""
+
+from __future__ import annotations
+
+from tsforecast.backends.cpu.activations import squash_ss, tanh
+from tsforecast.backends.cpu.jit import inlined, kernel
+from tsforecast.backends.cpu.lanes import LANES, fma, load, splat, store
+from tsforecast.backends.cpu.layer import Kernels, weight_gradient
+from tsforecast.backends.cpu.tile import multiply
+
+
+@inlined
+def _sums(t, p, B, D, H, w, extra, xh, z, at):
+    """Lines 1a and 1b of one step and block of units, into ``z [B,4L]`` from ``at`` on."""
+    Hp, K = (H + LANES - 1) // LANES * LANES, D + 1 + H
+    S, from_w, from_x = D + 1 + Hp, p * K * 3 * LANES, t * B * (D + 1 + Hp)
+    multiply(B, 3, D + 1, xh, from_x, S, 1, w, from_w, 0, z, at, 4 * LANES, 0, False)  # 1a
+    for b in range(B):
+        store(z, at + (b * 4 + 3) * LANES, load(extra, p * LANES))
+    multiply(
+        B, 3, H, xh, from_x + D + 1, S, 1, w, from_w + (D + 1) * 3 * LANES, 0, z, at + LANES, 4 * LANES, 0, True
+    )  # 1b
+
+
+@inlined
+def _step(z, at, h_old):
+    """Lines 2a to 3a for the units of one block: ``n, r, z, h``."""
+    r, u = squash_ss(load(z, at + LANES), load(z, at + 2 * LANES))  # 2a
+    n = tanh(fma(r, load(z, at + 3 * LANES), load(z, at)))  # 2b
+    return n, r, u, fma(u, h_old - n, n)  # 3a
+
+
+@kernel
+def infer(T, B, D, H, w, extra, xh, c, z):
+    """Run the layer over all steps, keeping only the hidden states; ``z [B,4L]`` is scratch."""
+    P = (H + LANES - 1) // LANES
+    S = D + 1 + P * LANES
+    for t in range(T):
+        for p in range(P):
+            _sums(t, p, B, D, H, w, extra, xh, z, 0)
+            for b in range(B):
+                at = (t * B + b) * S + D + 1 + p * LANES
+                _, _, _, h = _step(z, b * 4 * LANES, load(xh, at))
+                store(xh, at + B * S, h)
+
+
+@kernel
+def forward(T, B, D, H, w, extra, xh, c, gates, kept):
+    """Run the layer over all steps, keeping what ``backward`` needs."""
+    P = (H + LANES - 1) // LANES
+    S = D + 1 + P * LANES
+    for t in range(T):
+        for p in range(P):
+            first = (p * T + t) * B * 4 * LANES
+            _sums(t, p, B, D, H, w, extra, xh, gates, first)
+            for b in range(B):
+                at = (t * B + b) * S + D + 1 + p * LANES
+                z = first + b * 4 * LANES
+                n, r, u, h = _step(gates, z, load(xh, at))
+                store(gates, z, n)
+                store(gates, z + LANES, r)
+                store(gates, z + 2 * LANES, u)
+                store(xh, at + B * S, h)
+
+
+@inlined
+def _step_backward(T, B, D, Hp, t, p, b, xh, gates, dh, dz, dextra):
+    """Lines 3a to 2a backwards, for one row and the units of block p; buffers as in ``backward``."""
+    z = ((p * T + t) * B + b) * 4 * LANES
+    here = b * Hp + p * LANES
+    one = splat(dh, 1)
+    n, r, u, m = load(gates, z), load(gates, z + LANES), load(gates, z + 2 * LANES), load(gates, z + 3 * LANES)
+    dh_t, h_old = load(dh, here), load(xh, (t * B + b) * (D + 1 + Hp) + D + 1 + p * LANES)
+    dn = dh_t * (one - u) * (one - n * n)  # 3a 2b
+    du = dh_t * (h_old - n) * u * (one - u)  # 3a 2a
+    dr = dn * m * r * (one - r)  # 2b 2a
+    dm = dn * r  # 2b
+    store(dextra, p * LANES, load(dextra, p * LANES) + dm)  # 1b
+    store(dh, here, dh_t * u)  # 3a
+    row = b * 4 * Hp + p * LANES
+    store(gates, z, dn)
+    store(gates, z + LANES, dr)
+    store(gates, z + 2 * LANES, du)
+    store(gates, z + 3 * LANES, dm)
+    store(dz, row, dn)
+    store(dz, row + Hp, dr)
+    store(dz, row + 2 * Hp, du)
+    store(dz, row + 3 * Hp, dm)
+
+
+@kernel
+def backward(
+    T, B, D, H,
+    wh_t,  # [3Hp, P vectors] panels: rows r z n
+    wx_t,  # [3Hp, ceil(D/L) vectors] panels: rows n r z
+    extra, xh, c, kept, gates, dout, every_step, want_dx,
+    dh, dc,
+    dz,  # [B,4Hp] scratch: n r z m
+    dx, dw, dextra,
+):  # fmt: skip
+    """Undo ``forward``; arguments as in ``lstm``."""
+    P, Vx = (H + LANES - 1) // LANES, (D + LANES - 1) // LANES
+    Hp, K = P * LANES, D + 1 + H
+    S = D + 1 + Hp
+    for t in range(T - 1, -1, -1):
+        if every_step:
+            for q in range(0, B * Hp, LANES):
+                store(dh, q, load(dh, q) + load(dout, t * B * Hp + q))
+        for p in range(P):
+            for b in range(B):
+                _step_backward(T, B, D, Hp, t, p, b, xh, gates, dh, dz, dextra)
+        if t > 0:
+            multiply(B, P, 3 * Hp, dz, Hp, 4 * Hp, 1, wh_t, 0, 0, dh, 0, Hp, LANES, True)  # 1b
+        if want_dx:
+            to = t * B * Vx * LANES
+            multiply(B, Vx, 3 * Hp, dz, 0, 4 * Hp, 1, wx_t, 0, 0, dx, to, Vx * LANES, LANES, False)  # 1a, by x
+    weight_gradient(T * B, P, D + 1, 3, xh, 0, S, gates, 0, 4 * LANES, dw, 0, K)  # 1a, by W
+    weight_gradient(T * B, P, H, 3, xh, D + 1, S, gates, LANES, 4 * LANES, dw, (D + 1) * 3 * LANES, K)  # 1b, by W
+
+
+KERNELS = Kernels(infer, forward, backward)

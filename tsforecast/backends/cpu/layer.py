@@ -1,0 +1,51 @@
+"""What all cells share: their kernels as one value, the zero state, and the multiply for the weight gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tsforecast.backends.cpu.jit import inlined, kernel
+from tsforecast.backends.cpu.lanes import LANES
+from tsforecast.backends.cpu.tile import multiply
+
+GRADIENT_BLOCK = 128  # rows of xh and dz a pass, so that they stay in the first cache; changes no bit
+
+
+class Kernels(NamedTuple):
+    """The three passes of a cell's layer; all cells have the signatures of ``lstm``."""
+
+    infer: Callable
+    forward: Callable
+    backward: Callable
+
+
+@inlined
+def clear_state(
+    T, B, D, S, n_state,
+    xh,  # [T+1,B,S] its ones are written, what step 1 feeds on is zeroed; x is the caller's
+    c,  # [T+1,B,n_state] the first is zeroed
+):  # fmt: skip
+    """Start from a zero state."""
+    for row in range((T + 1) * B):
+        xh[row * S + D] = 1
+    for b in range(B):
+        for u in range(D + 1, S):
+            xh[b * S + u] = 0
+    for q in range(B * n_state):
+        c[q] = 0
+
+
+@kernel
+def weight_gradient(
+    N, P, K, V,
+    a, a0, S,  # [N,S] from a0: columns 0..K-1 meet the right side
+    gates, g0, g_row,  # [P,N,g_row] from g0: V vectors of each row
+    dw, d0, rows,  # [P,rows,V*L] from d0, accumulates
+):  # fmt: skip
+    """Add a' gates to the gradient of one weight matrix, block of units by block."""
+    for k in range(0, N, GRADIENT_BLOCK):
+        n = min(GRADIENT_BLOCK, N - k)
+        for p in range(P):
+            b0 = g0 + (p * N + k) * g_row
+            multiply(K, V, n, a, a0 + k * S, 1, S, gates, b0, g_row, dw, d0 + p * rows * V * LANES, V * LANES, 0, True)

@@ -1,0 +1,39 @@
+"""What the layout of a network must know of a cell: how many vectors it keeps, feeds back, and where its weights stand.
+
+Letters: L lanes, P blocks of L units. Weights of one layer are a matrix of rows (x | 1 | fed back) and columns unit
+block by unit block, the cell's gate columns of L units side by side; some cells order the columns of the fed-back rows
+in another way, or have extra vectors a unit beside the matrix.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class CellShape(NamedTuple):
+    """Counts are vectors a block of units (and row and step, where they are kept)."""
+
+    n_feedback: int = 1  # R: h, and what else the step after multiplies by
+    n_states: int = 1  # carried on without a multiply; at least 1, for cells that have none
+    n_gates_kept: int = 4  # sums, then activations, then their gradients
+    n_kept: int = 1  # what else the backward pass reads
+    blocks_a_panel: int = 1  # unit blocks that one panel of a multiply covers
+    x_order: tuple[int, ...] | None = None  # where the public gate columns of rows x and 1 stand; None: in order
+    extras: tuple[str, ...] = ()  # blocks of the layer that stand beside the matrix
+
+
+_LSTM3 = CellShape(n_gates_kept=3)
+CELL_SHAPES = {
+    "lstm": CellShape(),
+    "lstm_peephole": CellShape(extras=("w_c",)),
+    "lstm_coupled": _LSTM3,
+    "lstm_no_input_gate": _LSTM3,
+    "lstm_no_forget_gate": _LSTM3,
+    "lstm_no_output_gate": _LSTM3,
+    "lstm_no_input_activation": CellShape(),
+    "lstm_no_output_activation": CellShape(),
+    "lstm_full_gate_recurrence": CellShape(n_feedback=4),
+    "gru": CellShape(x_order=(1, 2, 0), extras=("b_h",)),
+    "rnn_tanh": CellShape(n_gates_kept=1, blocks_a_panel=4),
+    "rnn_relu": CellShape(n_gates_kept=1, blocks_a_panel=4),
+}
