@@ -1,6 +1,8 @@
 """CUDA tests in three layers: simulated (a process of its own), compiled without a GPU, and on a GPU."""
 
 import os
+import sys
+from pathlib import Path
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
 
@@ -9,6 +11,8 @@ collect_ignore_glob = (
     if SIMULATED
     else ["test_simulated_*.py"]
 )
+
+sys.path.append(str(Path(__file__).parents[1] / "kernels"))  # kernel_cases
 
 if SIMULATED:
     import simulator

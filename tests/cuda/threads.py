@@ -13,15 +13,20 @@ from greenlet import getcurrent, greenlet
 from races import Ledger, SimulationError, Watched
 
 WARP = 32
-TOOL_FILES = {__file__}  # of the simulator, not of a kernel
 
 
 @dataclass(frozen=True)
 class Options:
-    """How launches run: ``order`` is "forward", "reverse" or a seed, ``watch`` looks for races."""
+    """How launches run.
+
+    ``order`` of threads is "forward", "reverse" or a seed; ``watch`` looks for races; ``met`` collects the barriers of
+    blocks and grids that are met, as "path:line"; the barrier ``without`` is passed as if it were not there.
+    """
 
     order: object = "forward"
     watch: bool = False
+    met: set | None = None
+    without: str | None = None
 
 
 _options = Options()
@@ -60,21 +65,28 @@ class Thread(greenlet):
         dim = block.grid.block_dim
         self.number = index[0] + dim.x * (index[1] + dim.y * index[2])
         self.warp, self.lane = divmod(self.number, WARP)
-        self.waits_for = self.site = self.message = self.answer = None
+        self.waits_for = self.message = self.answer = self.frame = None
         self.warp_epoch = 0
 
     def wait(self, what, message=None):
         """Give way until all have come; return what the meeting answers."""
-        frame = sys._getframe(1)
-        while frame.f_code.co_filename in TOOL_FILES:
-            frame = frame.f_back
         self.waits_for, self.message = what, message
-        self.site = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        self.frame = sys._getframe(2)  # the kernel's: it calls a function of simulator.FUNCTIONS, and that calls this
+        if what != "warp":
+            if _options.met is not None:
+                _options.met.add(self.site)
+            if _options.without is not None and self.site == _options.without:
+                self.waits_for = None
+                return None
         self.parent.switch()
         return self.answer
 
     def resume(self, answer=None):
         self.waits_for, self.answer = None, answer
+
+    @property
+    def site(self):
+        return f"{self.frame.f_code.co_filename}:{self.frame.f_lineno}"
 
     def __str__(self):
         return f"thread {self.number} of block {tuple(self.block.index)}"
@@ -101,6 +113,7 @@ class Block:
         self._dynamic = np.full(grid.shared_bytes, 0xFF, dtype=np.uint8)  # float32 of these bits is NaN
         dim = tuple(grid.block_dim)
         self.threads = [Thread(run, self, i[::-1]) for i in np.ndindex(*dim[::-1])]
+        self._warps = [self.threads[first : first + WARP] for first in range(0, len(self.threads), WARP)]
 
     def shared_array(self, shape, dtype, frame):
         """Return the array of a place in the program; the size 0 names the dynamic memory."""
@@ -117,9 +130,11 @@ class Block:
 
     def meet(self):
         """Let a barrier of warps or of the block pass if all it waits for have come; True if one did."""
+        passed = any([_meet_warp(warp) for warp in self._warps])
+        if passed or any(t.waits_for != "block" and not t.dead for t in self.threads):
+            return passed
         alive = [t for t in self.threads if not t.dead]
-        passed = any([_meet_warp([t for t in alive if t.warp == w]) for w in {t.warp for t in alive}])
-        if alive and all(t.waits_for == "block" for t in alive):
+        if alive:
             _same_site(alive, self.threads, "barrier")
             _answer_block(alive)
             self.epoch += 1
@@ -201,7 +216,8 @@ def _sites(threads):
 def _same_site(arrived, expected, what):
     if len(arrived) != len(expected):
         raise SimulationError(f"{what} that {len(expected) - len(arrived)} threads never reach: {_sites(arrived)}")
-    if len({t.site for t in arrived}) > 1:
+    first = arrived[0].frame
+    if any(t.frame.f_lasti != first.f_lasti or t.frame.f_code is not first.f_code for t in arrived):
         raise SimulationError(f"divergent {what}: {_sites(arrived)}")
 
 
@@ -215,42 +231,45 @@ def _answer_block(threads):
         thread.resume(answer)
 
 
-def _meet_warp(lanes):
+def _meet_warp(warp):
     """Let the lanes that wait for one another exchange their values, if all that the mask names have come."""
-    waiting = [t for t in lanes if t.waits_for == "warp"]
-    if not waiting:
+    first = next((t for t in warp if t.waits_for == "warp"), None)
+    if first is None:
         return False
-    mask = waiting[0].message[1]
-    party = [t for t in lanes if mask >> t.lane & 1]
+    operation, mask = first.message[:2]
+    party = [t for t in warp if mask >> t.lane & 1 and not t.dead]
     if any(t.waits_for != "warp" for t in party):
         return False
     _same_site(party, party, "warp operation")
-    if {t.message[:2] for t in party} != {waiting[0].message[:2]}:
+    if any(t.message[0] != operation or t.message[1] != mask for t in party):
         raise SimulationError(f"lanes of a warp in different operations: {[t.message for t in party]}")
     values = {t.lane: t.message[2] for t in party}
-    for thread, answer in [(t, _warp_answer(t, values)) for t in party]:
+    if operation in _SOURCES:
+        answers = [_shuffled(t, _SOURCES[operation](t.lane, t.message[3]), values) for t in party]
+    else:
+        answers = [_WARP_VOTES[operation](values)] * len(party)
+    for thread, answer in zip(party, answers, strict=True):
         thread.warp_epoch += 1
-        thread.resume(answer)
+        thread.waits_for, thread.answer = None, answer
     return True
 
 
-def _warp_answer(thread, values):
-    operation, _, value, *rest = thread.message
-    if operation in ("all", "any"):
-        return {"all": all, "any": any}[operation](map(bool, values.values()))
-    if operation == "ballot":
-        return sum(1 << lane for lane, vote in values.items() if vote)
-    if operation == "sync":
-        return None
-    (argument,) = rest
-    source = {
-        "idx": argument,
-        "xor": thread.lane ^ argument,
-        "up": thread.lane - argument,
-        "down": thread.lane + argument,
-    }[operation]
-    if operation in ("up", "down") and not 0 <= source < WARP:
-        return value
+_WARP_VOTES = {
+    "sync": lambda _: None,
+    "all": lambda votes: all(votes.values()),
+    "any": lambda votes: any(votes.values()),
+    "ballot": lambda votes: sum(1 << lane for lane, vote in votes.items() if vote),
+}
+# The lane whose value a lane gets, which keeps its own where that lies beyond the warp.
+_SOURCES = {
+    "idx": lambda _, wanted: wanted % WARP,
+    "xor": lambda lane, distance: lane ^ distance,
+    "up": lambda lane, distance: lane - distance if lane >= distance else lane,
+    "down": lambda lane, distance: lane + distance if lane + distance < WARP else lane,
+}
+
+
+def _shuffled(thread, source, values):
     if source not in values:
         raise SimulationError(f"{thread} takes the value of lane {source}, which takes no part")
     return values[source]

@@ -1,0 +1,187 @@
+"""The CUDA backend, run thread by thread: its numbers, its order of sums, and its barriers."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import simulator
+from kernel_cases import FRAMES, LOSSES, network, one_step, random_params, series_windows, step_gradient, step_rule
+
+from tsforecast.backends.base import TrainState, get_backend
+from tsforecast.exceptions import BackendUnavailableError, DivergedError
+
+CUDA, REFERENCE = get_backend("cuda"), get_backend("reference")
+N_ROWS = 6  # a tile of four rows, and half of one
+SOLVERS = {
+    "adam": {"solver": "adam", "alpha": 0.1},
+    "adamw": {"solver": "adamw", "alpha": 0.1},
+    "sgd": {"solver": "sgd", "momentum": 0.0, "nesterov": False, "alpha": 0.1},
+    "momentum": {"solver": "sgd", "momentum": 0.8, "nesterov": False},
+    "nesterov": {"solver": "sgd", "momentum": 0.8, "nesterov": True},
+    "rmsprop": {"solver": "rmsprop", "beta_2": 0.9},
+}
+
+
+def close(ours, theirs, tolerance=3e-6):
+    """Equal up to the rounding of float32, in units of the largest number."""
+    assert np.asarray(ours).dtype != np.float16
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * np.abs(theirs).max())
+
+
+class Case:
+    """A network with its weights and windows, in float32 for the GPU and the same numbers in float64."""
+
+    def __init__(self, rng, loss="squared_error", settings=None, **frame):
+        self.spec, self.rule = network(loss, **frame), step_rule(loss, **(settings or {}))
+        self.params = random_params(rng, self.spec).astype(np.float32)
+        all_windows = series_windows(rng, self.spec, np.float32)
+        rows = {name: getattr(all_windows, name)[:N_ROWS] for name in ("x_starts", "y_starts", "weights")}
+        self.windows = replace(all_windows, **rows)
+        fields = {name: getattr(self.windows, name) for name in ("values", "targets", "weights")}
+        self.exact_windows = replace(self.windows, **{name: a.astype(np.float64) for name, a in fields.items()})
+
+    def of(self, backend):
+        """Weights and windows in the type of the backend."""
+        return (self.params, self.windows) if backend is CUDA else (self.params.astype(float), self.exact_windows)
+
+
+def epochs(backend, case, batch_size=5, n=2, rate=0.05):
+    params, windows = case.of(backend)
+    state, n_rows = TrainState(params.copy()), len(windows)
+    order = np.arange(n_rows, dtype=np.int64)[::-1].copy()
+    rates = np.full(-(-n_rows // batch_size), rate)
+    losses = [backend.train_epoch(case.spec, case.rule, state, windows, order, batch_size, rates, 1) for _ in range(n)]
+    return losses, state
+
+
+@pytest.mark.parametrize(("frame", "loss"), [*zip(FRAMES, itertools.cycle(LOSSES), strict=False)])
+def test_forecast_loss_and_gradient_equal_the_reference(frame, loss, rng):
+    case = Case(rng, loss, **FRAMES[frame])
+    found, expected = [], []
+    for backend, answers in ((CUDA, found), (REFERENCE, expected)):
+        params, windows = case.of(backend)
+        answers.append(backend.predict(case.spec, params, windows.values, windows.x_starts, 1))
+        answers.append(backend.evaluate(case.spec, case.rule, params, windows, 1))
+        answers.extend(step_gradient(backend, case.spec, case.rule, params, windows))
+    for ours, theirs in zip(found, expected, strict=True):
+        close(ours, theirs)
+
+
+@pytest.mark.parametrize("hidden_sizes", [(1,), (16, 16), (17, 3, 33)], ids=str)
+def test_any_width_equals_the_reference(hidden_sizes, rng):
+    case = Case(rng, hidden_sizes=hidden_sizes, linear_skip=True)
+    params, _ = case.of(CUDA)
+    x, cotangent = rng.normal(size=(5, 6, 2)).astype(np.float32), rng.normal(size=(5, 4)).astype(np.float32)
+    ours = CUDA.gradient(case.spec, params, x, cotangent)
+    theirs = REFERENCE.gradient(case.spec, params.astype(float), x.astype(float), cotangent.astype(float))
+    for a, b in zip(ours, theirs, strict=True):
+        close(a, b)
+    assert ours[1].dtype == ours[2].dtype == np.float32
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("max_grad_norm", [None, 0.5])
+def test_epochs_equal_the_reference(solver, max_grad_norm, rng):
+    """A batch of two tiles, of which the second has one row, and a batch of one row."""
+    case = Case(rng, settings={**SOLVERS[solver], "max_grad_norm": max_grad_norm})
+    losses, ours = epochs(CUDA, case)
+    expected_losses, theirs = epochs(REFERENCE, case)
+    np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)
+    assert ours.step == theirs.step == 4
+    # RMSprop and Adam divide by the root of v: entries with a tiny gradient keep fewer digits.
+    for a, b in ((ours.params, theirs.params), (ours.m, theirs.m), (ours.v, theirs.v)):
+        close(a, b, 1e-4 if "v" in vars(ours) and theirs.v.any() else 1e-5)
+
+
+def test_no_bit_depends_on_the_order_of_threads(rng):
+    case = Case(rng, settings={"solver": "adam", "max_grad_norm": 0.5}, **FRAMES["standard_season_skip"])
+    results = []
+    for order in ("forward", "reverse", 1):
+        with simulator.options(order=order):
+            results.append(epochs(CUDA, case))
+    for losses, state in results[1:]:
+        assert losses == results[0][0]
+        np.testing.assert_array_equal(state.params, results[0][1].params)
+        np.testing.assert_array_equal(state.v, results[0][1].v)
+
+
+@pytest.mark.parametrize("order", ["forward", "reverse", 1])
+def test_no_races(order, rng):
+    case = Case(rng, "quantile", {"solver": "adam", "alpha": 0.1, "max_grad_norm": 0.5}, **FRAMES["center_season_skip"])
+    plain = Case(rng, linear_skip=True)
+    x, cotangent = rng.normal(size=(5, 6, 2)).astype(np.float32), rng.normal(size=(5, 4)).astype(np.float32)
+    with simulator.options(order=order, watch=True):
+        epochs(CUDA, case, n=1)
+        CUDA.evaluate(case.spec, case.rule, case.params, case.windows, 1)
+        CUDA.predict(case.spec, case.params, case.windows.values, case.windows.x_starts, 1)
+        CUDA.gradient(plain.spec, plain.params, x, cotangent)
+
+
+def test_a_batch_without_weight_is_passed_over(rng):
+    case = Case(rng, settings={"solver": "adam"})
+    case.windows.weights[1:] = 0  # the first batch of `epochs`, which goes backward
+    losses, state = epochs(CUDA, case, n=1)
+    assert state.step == 1
+    case.exact_windows.weights[1:] = 0
+    expected, reference = epochs(REFERENCE, case, n=1)
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    close(state.params, reference.params, 1e-5)
+
+
+def test_divergence_is_an_error(rng):
+    case = Case(rng)
+    case.windows.targets[case.windows.y_starts[4]] = np.float32(3e38)
+    with pytest.raises(DivergedError, match="loss"):
+        epochs(CUDA, case)
+
+
+def test_saturated_gates_stay_finite(rng):
+    case = Case(rng)
+    case.params *= np.float32(1e4)
+    params, windows = case.of(CUDA)
+    ours = CUDA.predict(case.spec, params, windows.values, windows.x_starts, 1)
+    exact_params, exact = case.of(REFERENCE)
+    close(ours, REFERENCE.predict(case.spec, exact_params, exact.values, exact.x_starts, 1), 1e-5)
+
+
+def test_one_step_on_one_row(rng):
+    case = Case(rng)
+    params, windows = case.of(CUDA)
+    exact_params, exact = case.of(REFERENCE)
+    loss, state = one_step(CUDA, case.spec, case.rule, params, windows, rows=[3])
+    expected, reference = one_step(REFERENCE, case.spec, case.rule, exact_params, exact, rows=[3])
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    close(state.params, reference.params)
+
+
+class TestRefusals:
+    def test_float64(self, rng):
+        case = Case(rng)
+        params, windows = case.of(REFERENCE)
+        with pytest.raises(BackendUnavailableError, match="float32"):
+            CUDA.predict(case.spec, params, windows.values, windows.x_starts, 1)
+
+    def test_wide_layers(self, rng):
+        case = Case(rng, hidden_sizes=(2000,))
+        with pytest.raises(BackendUnavailableError, match=r"2000.*device='cpu'"):
+            CUDA.predict(case.spec, case.params, case.windows.values, case.windows.x_starts, 1)
+
+
+class TestEstimator:
+    def test_a_fit_equals_that_of_the_reference(self, rng):
+        from tsforecast import LSTMRegressor
+
+        X, y = rng.normal(size=(30, 6)), rng.normal(size=(30, 2))
+        settings = {"batch_size": 12, "max_iter": 3, "random_state": 0, "early_stopping": True, "loss": "huber"}
+        cuda, reference = (LSTMRegressor(5, device=d, **settings).fit(X, y) for d in ("cuda", "reference"))
+        np.testing.assert_allclose(cuda.loss_curve_, reference.loss_curve_, rtol=1e-4)
+        np.testing.assert_allclose(cuda.validation_scores_, reference.validation_scores_, rtol=1e-4)
+        np.testing.assert_allclose(cuda.predict(X), reference.predict(X), atol=1e-4)
+
+    def test_float64_goes_to_the_processor_where_the_device_is_auto(self, rng):
+        from tsforecast import LSTMRegressor
+
+        X, y = rng.normal(size=(30, 6)), rng.normal(size=30)
+        model = LSTMRegressor(2, max_iter=1, device="auto", dtype="float64", random_state=0).fit(X, y)
+        np.testing.assert_array_equal(model.predict(X), model.set_params(device="cpu").predict(X))
