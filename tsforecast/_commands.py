@@ -141,14 +141,17 @@ def backtest(args: argparse.Namespace, log: Log) -> str:
 
 
 def warmup(_args: argparse.Namespace, log: Log) -> str:
-    """Compile or load every kernel that a forecast needs."""
+    """Compile or load every kernel that training, forecasts and streams need, in both dtypes."""
     import numpy as np
-    import pandas as pd
+
+    from tsforecast.backends.base import get_backend
 
     _tell_if_cold(log)
-    rows = np.arange(40)
-    df = pd.DataFrame({"ds": rows, "y": 2.0 + np.sin(rows)})
-    tsforecast.Forecaster(horizon=2, season_length=4, max_iter=1, n_jobs=2, random_state=0).fit(df).predict(level=[80])
+    X, y = tsforecast.sliding_windows(np.sin(np.arange(40)), 4)
+    for dtype in ("float32", "float64"):
+        model = tsforecast.LSTMRegressor(4, max_iter=1, early_stopping=True, random_state=0, dtype=dtype).fit(X, y)
+        get_backend("cpu").predict(model._spec(), model._params, X.ravel().astype(dtype), np.zeros(1, np.int64), 1)
+        model.stream()
     log(f"kernels are ready in {_cache_text()}")
     return ""
 

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from tsforecast.backends.cpu.activations import gates, sigmoid, tanh
+from tsforecast.backends.cpu import activations
+from tsforecast.backends.cpu.activations import relu, relu_slope, sigmoid, tanh
 from tsforecast.backends.cpu.jit import JIT_DISABLED, entry
-from tsforecast.backends.cpu.lanes import LANES, fma, load, splat, store
+from tsforecast.backends.cpu.lanes import LANES, fma, load, splat, sqrt, store, widen
 from tsforecast.backends.cpu.tile import multiply, panel_index
+from tsforecast.backends.cpu.transpose import transpose_columns
 
 DTYPES = [np.float32, np.float64]
 
@@ -21,16 +23,55 @@ def _lane_arithmetic(a, b, out):
     store(out, 4 * LANES, fma(x, y, splat(a, 3)))
 
 
+def squasher(kinds):
+    """Compiled: rows of lanes side by side, one a letter of ``kinds``."""
+    squash = getattr(activations, f"squash_{kinds}")
+
+    @entry
+    def two(z, out):
+        n = len(z) // 2
+        for k in range(0, n, LANES):
+            a, b = squash(load(z, k), load(z, n + k))
+            store(out, k, a)
+            store(out, n + k, b)
+
+    @entry
+    def three(z, out):
+        n = len(z) // 3
+        for k in range(0, n, LANES):
+            a, b, c = squash(load(z, k), load(z, n + k), load(z, 2 * n + k))
+            store(out, k, a)
+            store(out, n + k, b)
+            store(out, 2 * n + k, c)
+
+    @entry
+    def four(z, out):
+        n = len(z) // 4
+        for k in range(0, n, LANES):
+            a, b, c, d = squash(load(z, k), load(z, n + k), load(z, 2 * n + k), load(z, 3 * n + k))
+            store(out, k, a)
+            store(out, n + k, b)
+            store(out, 2 * n + k, c)
+            store(out, 3 * n + k, d)
+
+    return {2: two, 3: three, 4: four}[len(kinds)]
+
+
 @entry
-def _activate_gates(z, out):
-    """Rows i, f, g, o of lanes side by side."""
-    n = len(z) // 4
-    for k in range(0, n, LANES):
-        i, f, g, o = gates(load(z, k), load(z, n + k), load(z, 2 * n + k), load(z, 3 * n + k))
-        store(out, k, i)
-        store(out, n + k, f)
-        store(out, 2 * n + k, g)
-        store(out, 3 * n + k, o)
+def _rectify(x, out):
+    store(out, 0, relu(load(x, 0)))
+    store(out, LANES, relu_slope(relu(load(x, 0))))
+    store(out, 2 * LANES, sqrt(load(x, 0) * load(x, 0)))
+
+
+@entry
+def _squares(x, out):
+    store(out, 0, widen(load(x, 0)) * widen(load(x, 0)))
+
+
+@entry
+def _transpose(source, s_row, n_rows, target, n_target_rows, first_row):
+    transpose_columns(source, 0, s_row, n_rows, target, 0, n_target_rows, first_row)
 
 
 @entry
@@ -95,24 +136,53 @@ def test_activations_are_accurate_everywhere(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_gates_share_a_division_and_keep_their_accuracy(dtype, rng):
-    """Four roundings more than alone, also where all four denominators are at their largest."""
-    ulp = np.finfo(dtype).eps
+@pytest.mark.parametrize("kinds", ["ss", "st", "sst", "sts", "sss", "ssts"])
+def test_gates_share_a_division_and_keep_their_accuracy(dtype, kinds, rng):
+    """Four roundings more than alone, also where all denominators are at their largest."""
+    ulp, squash, m = np.finfo(dtype).eps, squasher(kinds), len(kinds)
     n = 64 * LANES
-    z = np.concatenate([rng.uniform(-30, 30, (4, n // 2)), rng.normal(size=(4, n // 2))], axis=1).astype(dtype)
-    z[:, :4] = [[-1e30, -40, 40, 0]] * 4
-    out = np.empty(4 * n, dtype)
-    _activate_gates(z.ravel(), out)
+    z = np.concatenate([rng.uniform(-30, 30, (m, n // 2)), rng.normal(size=(m, n // 2))], axis=1).astype(dtype)
+    z[:, :4] = [[-1e30, -40, 40, 0]] * m
+    out = np.empty(m * n, dtype)
+    squash(z.ravel(), out)
     exact = z.astype(np.longdouble)
     expected = 1 / (1 + np.exp(-np.clip(exact, -5000, 5000)))
-    expected[2] = np.tanh(exact[2])
-    np.testing.assert_allclose(out.reshape(4, n).astype(np.longdouble), expected, rtol=0, atol=6 * ulp)
+    expected[np.array(list(kinds)) == "t"] = np.tanh(exact[np.array(list(kinds)) == "t"])
+    np.testing.assert_allclose(out.reshape(m, n).astype(np.longdouble), expected, rtol=0, atol=6 * ulp)
     assert np.isfinite(out).all()
     z[1, 7] = np.nan
-    _activate_gates(z.ravel(), out)
-    is_nan = np.isnan(out.reshape(4, n))
+    squash(z.ravel(), out)
+    is_nan = np.isnan(out.reshape(m, n))
     assert is_nan[1, 7], "a NaN must not be clamped away"
     assert not np.delete(is_nan, 7, axis=1).any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_relu_roots_and_widening(dtype):
+    x = np.linspace(-1.3, 1.7, LANES).astype(dtype)
+    x[0], x[1] = np.nan, 0.0
+    out, wide = np.empty(3 * LANES, dtype), np.empty(LANES)
+    _rectify(x, out)
+    np.testing.assert_array_equal(out[:LANES], np.where(np.isnan(x), x, np.maximum(x, 0)))
+    np.testing.assert_array_equal(out[LANES : 2 * LANES], np.where(x > 0, 1, 0))
+    np.testing.assert_array_equal(out[2 * LANES :], np.sqrt(x * x))
+    _squares(x, wide)
+    np.testing.assert_array_equal(wide, x.astype(np.float64) ** 2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n_rows", [1, LANES - 1, LANES, 3 * LANES + 2, 6 * LANES])
+def test_transposed_columns_stand_in_panels_with_zero_padding(dtype, n_rows, rng):
+    row, n_target_rows, first = 3 * LANES, 2 * LANES, LANES
+    source = rng.normal(size=(n_rows, row)).astype(dtype)
+    n_vectors = -(-n_rows // LANES)
+    target = np.full(n_target_rows * n_vectors * LANES, np.nan, dtype)
+    _transpose(source.ravel(), row, n_rows, target, n_target_rows, first)
+    k, j = np.arange(LANES)[:, None] + first, np.arange(n_vectors * LANES)
+    copied = target[panel_index(k, j, n_target_rows, n_vectors)]
+    np.testing.assert_array_equal(copied[:, :n_rows], source[:, :LANES].T)
+    assert not copied[:, n_rows:].any()
+    assert np.isnan(target).sum() == target.size - copied.size
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -155,3 +225,12 @@ def test_multiply_in_blocks_of_k_gives_the_same_bits(rng):
         np.testing.assert_allclose(blocks, whole, rtol=1e-5, atol=1e-5)
     else:
         np.testing.assert_array_equal(blocks, whole)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_multiply_by_a_part_of_a_wider_panel(first, rng):
+    """Vectors first..first+2 of panels of 4: what the GRU's two weight gradients read."""
+    a, b = rng.normal(size=(5, 9)), rng.normal(size=(9, 4 * LANES))
+    c = np.empty((5, 3 * LANES))
+    _multiply(5, 3, 9, a.ravel(), 0, 9, 1, b.ravel(), first * LANES, c.ravel(), 0, 0, 0, False, 4 * LANES)
+    np.testing.assert_allclose(c, a @ b[:, first * LANES : (first + 3) * LANES], rtol=0, atol=1e-13)

@@ -18,6 +18,7 @@ from tsforecast.estimators._epochs import EpochReporter
 from tsforecast.estimators._inputs import flatten_windows, reverse_time
 from tsforecast.estimators._state import model_state, restore
 from tsforecast.estimators.stream import Stream
+from tsforecast.nn.fleet import TrainJob
 from tsforecast.nn.initializers import init_params
 from tsforecast.nn.trainer import train
 from tsforecast.persistence import save_model
@@ -67,12 +68,17 @@ class RecurrentRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
         DivergedError
             If the loss becomes non-finite.
         """
+        job = self._job_of_rows(X, y, sample_weight, X_val, y_val, sample_weight_val)
+        return self._train(job, callback_data={"X": X, "y": y})
+
+    def _job_of_rows(self, X, y, sample_weight, X_val=None, y_val=None, sample_weight_val=None) -> TrainJob:
+        """What ``fit`` is to do, up to the first epoch."""
         fresh = not (self.warm_start and hasattr(self, "_params"))
         rows = _rows.read_training_rows(self, X, y, sample_weight, reset=fresh)
         val = _rows.read_validation_rows(self, X_val, y_val, sample_weight_val)
         if val is None and self.early_stopping:
             rows, val = _rows.split_tail(rows, self._n_timesteps, self.n_outputs_, self.validation_fraction)
-        return self._train(rows, val, fresh=fresh, n_epochs=self.max_iter, callback_data={"X": X, "y": y})
+        return self._job(rows, val, fresh=fresh, n_epochs=self.max_iter)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, sample_weight=None):
@@ -93,13 +99,29 @@ class RecurrentRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
             raise ValueError("partial_fit does not support early_stopping=True")
         fresh = not hasattr(self, "_params")
         rows = _rows.read_training_rows(self, X, y, sample_weight, reset=fresh)
-        return self._train(rows, None, fresh=fresh, n_epochs=1, callback_data={"X": X, "y": y})
+        return self._train(self._job(rows, None, fresh=fresh, n_epochs=1), callback_data={"X": X, "y": y})
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def _fit_windows(
+    def _fit_windows(self, windows: Windows, **shape):
+        """Train on windows of flat buffers, without building them: the way in for forecasters; see ``_job_of_windows``.
+
+        Parameters
+        ----------
+        windows : Windows
+            Training windows.
+        **shape
+            The other parameters of ``_job_of_windows``.
+
+        Returns
+        -------
+        self : estimator
+        """
+        return self._train(self._job_of_windows(windows, **shape), callback_data={})
+
+    def _job_of_windows(
         self, windows: Windows, *, n_timesteps: int, n_features: int, n_outputs: int, val: Windows | None = None
-    ):
-        """Train on windows of flat buffers, without building them: the way in for forecasters.
+    ) -> TrainJob:
+        """What ``_fit_windows`` is to do, up to the first epoch.
 
         Parameters
         ----------
@@ -110,10 +132,6 @@ class RecurrentRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
             T, F, K.
         val : Windows or None
             Windows to stop early on; given, it is used whatever ``early_stopping`` says.
-
-        Returns
-        -------
-        self : estimator
         """
         _scaling.check_magnitude(windows.values.reshape(-1, n_features), self.dtype, what="X")
         _scaling.check_magnitude(windows.targets.reshape(-1, 1), self.dtype, what="y")
@@ -123,11 +141,11 @@ class RecurrentRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
         self._newest_first, self._y_is_1d, self._y_dtype = False, n_outputs == 1, windows.targets.dtype.name
         if val is None and self.early_stopping:
             windows, val = _rows.split_tail(windows, n_timesteps, n_outputs, self.validation_fraction)
-        return self._train(windows, val, fresh=fresh, n_epochs=self.max_iter, callback_data={})
+        return self._job(windows, val, fresh=fresh, n_epochs=self.max_iter)
 
-    def _train(self, windows: Windows, val: Windows | None, *, fresh: bool, n_epochs: int, callback_data: dict):
-        """Standardise, start or resume the optimiser, run epochs, publish what was learned."""
-        backend = get_backend(self.device)  # an error here leaves an earlier fit as it was
+    def _job(self, windows: Windows, val: Windows | None, *, fresh: bool, n_epochs: int) -> TrainJob:
+        """Standardise, and start or resume the optimiser."""
+        get_backend(self.device)  # an error here leaves an earlier fit as it was
         config = train_config(self, len(windows))
         if config.batch_size == len(windows):
             windows = _rows.merge_repeated(windows, self.n_features_in_, self.n_outputs_)
@@ -140,26 +158,27 @@ class RecurrentRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
             )
         state = TrainState(self._params.copy())
         state.m[:], state.v[:], state.step = self._opt_m, self._opt_v, self._opt_step
-        scaled, scaled_val = (
-            _scaling.scaled_windows(self, windows),
-            None if val is None else _scaling.scaled_windows(self, val),
+        return TrainJob(
+            spec=NetworkSpec(**network),
+            config=config,
+            state=state,
+            windows=_scaling.scaled_windows(self, windows),
+            val=None if val is None else _scaling.scaled_windows(self, val),
+            seed=self._seed,
+            first_epoch=self.n_iter_,
+            n_epochs=n_epochs,
         )
-        reporter = EpochReporter(self, state, n_epochs, callback_data)
+
+    def _train(self, job: TrainJob, *, callback_data: dict):
+        """Run epochs, publish what was learned."""
+        reporter = EpochReporter(self, job.state, job.n_epochs, callback_data)
         try:
             train(
-                backend,
-                NetworkSpec(**network),
-                config,
-                state,
-                scaled,
-                val=scaled_val,
-                seed=self._seed,
-                first_epoch=self.n_iter_,
-                n_epochs=n_epochs,
-                on_epoch=reporter,
-            )
+                get_backend(self.device), job.spec, job.config, job.state, job.windows, val=job.val, seed=job.seed,
+                first_epoch=job.first_epoch, n_epochs=job.n_epochs, on_epoch=reporter,
+            )  # fmt: skip
         finally:  # divergence and Ctrl-C leave the epochs before them, to go on from with warm_start
-            self._publish(state, reporter)
+            self._publish(job.state, reporter.losses, reporter.scores)
         reporter.close()
         return self
 
@@ -184,14 +203,14 @@ class RecurrentRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
         self.validation_scores_: list[float] | None = None
         self.best_validation_score_: float | None = None
 
-    def _publish(self, state: TrainState, reporter: EpochReporter) -> None:
+    def _publish(self, state: TrainState, losses: list[float], scores: list[float]) -> None:
         """Set what was learned; a first fit that ended no epoch leaves the estimator unfitted."""
-        losses = [*self.loss_curve_, *reporter.losses]
+        losses = [*self.loss_curve_, *losses]
         if not losses:
             del self._params
             return
         self._params, self._opt_m, self._opt_v, self._opt_step = state.params, state.m, state.v, state.step
-        self._set_history(losses, [*(self.validation_scores_ or []), *reporter.scores])
+        self._set_history(losses, [*(self.validation_scores_ or []), *scores])
 
     def _set_history(self, losses: list[float], scores: list[float]) -> None:
         self.loss_curve_, self.n_iter_ = losses, len(losses)
@@ -277,12 +296,15 @@ class RecurrentRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
                 "before using this estimator."
             )
 
+    def _spec(self) -> NetworkSpec:
+        return NetworkSpec(**self._network)
+
     def _predict_windows(self, values: np.ndarray, x_starts: np.ndarray) -> np.ndarray:
         """Outputs ``[N, K*Q]`` in the units of the targets, for windows over a flat buffer (see ``_fit_windows``)."""
         values = values.reshape(-1, self._n_features_per_step)
         dtype = self._params.dtype.name
         values = _scaling.cast(values, dtype, self._x_mean, self._x_scale, what="X").ravel()
-        spec = NetworkSpec(**self._network)
+        spec = self._spec()
         out = predict(self.device, spec, self._params, values, x_starts, n_threads(self.n_jobs))
         if self._y_mean is not None and self._y_scale is not None:
             scale, mean = self._y_scale, self._y_mean

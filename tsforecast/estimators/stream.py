@@ -42,7 +42,7 @@ class Stream:
         self.n_streams, self.n_steps = 1 if n_streams is None else int(n_streams), 0
         self._width = model._n_features_per_step
         self._finish = _Finish(model)
-        spec = NetworkSpec(**model._network)
+        spec = model._spec()
         looks_at_window = spec.window_norm != "none" or spec.season_length > 0 or spec.linear_skip
         self._engine = (_Windowed if looks_at_window else _Stateful)(self._model, spec, self.n_streams)
         self._blank = self._engine.state

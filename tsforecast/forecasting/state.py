@@ -179,7 +179,7 @@ class FittedState:
         )
         inner = {name[6:]: array for name, array in arrays.items() if name.startswith("model.")}
         model = _network_class(meta["model_class"])._from_model_state(inner, meta["model"])
-        network = NetworkSpec(**model._network)
+        network = model._spec()
         if any(getattr(network, name) != getattr(spec, name) for name in _SHARED):
             raise ModelFileError("the network and the windows it is given are not described alike")
         time_dtype = np.dtype(meta["time_dtype"])

@@ -177,8 +177,11 @@ def is_kept(dispatcher) -> bool:
 
 
 def attach(dispatcher):
-    """Give a compiled function the cache, where there is a place for one; returns the function."""
+    """Give a compiled function the cache, where there is a place for one; returns the function.
+
+    A closure gets none: two of the same text would not be told apart.
+    """
     folder = cache_folder()
-    if folder is not None and hasattr(dispatcher, "_cache"):
+    if folder is not None and hasattr(dispatcher, "_cache") and dispatcher.py_func.__closure__ is None:
         dispatcher._cache = KernelCache(dispatcher.py_func, folder)
     return dispatcher
