@@ -9,6 +9,8 @@ import simulator
 from kernel_cases import FRAMES, LOSSES, network, one_step, random_params, series_windows, step_gradient, step_rule
 
 from tsforecast.backends.base import TrainState, get_backend
+from tsforecast.backends.cuda import epoch
+from tsforecast.backends.cuda.backend import CudaBackend
 from tsforecast.exceptions import BackendUnavailableError, DivergedError
 
 CUDA, REFERENCE = get_backend("cuda"), get_backend("reference")
@@ -43,7 +45,9 @@ class Case:
 
     def of(self, backend):
         """Weights and windows in the type of the backend."""
-        return (self.params, self.windows) if backend is CUDA else (self.params.astype(float), self.exact_windows)
+        if backend is REFERENCE:
+            return self.params.astype(float), self.exact_windows
+        return self.params, self.windows
 
 
 def epochs(backend, case, batch_size=5, n=2, rate=0.05):
@@ -78,6 +82,21 @@ def test_any_width_equals_the_reference(hidden_sizes, rng):
     for a, b in zip(ours, theirs, strict=True):
         close(a, b)
     assert ours[1].dtype == ours[2].dtype == np.float32
+
+
+def test_one_block_that_takes_several_tiles(rng, monkeypatch):
+    monkeypatch.setitem(epoch.BLOCKS_PER_PROCESSOR, 16, 1)
+    alone = CudaBackend(n_processors=1)
+    case = Case(rng, settings={"solver": "adam", "max_grad_norm": 0.5}, **FRAMES["standard_season_skip"])
+    losses, ours = epochs(alone, case)
+    expected_losses, theirs = epochs(REFERENCE, case)
+    np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)
+    close(ours.params, theirs.params, 1e-5)
+    exact_params, exact = case.of(REFERENCE)
+    close(
+        alone.predict(case.spec, case.params, case.windows.values, case.windows.x_starts, 1),
+        REFERENCE.predict(case.spec, exact_params, exact.values, exact.x_starts, 1),
+    )
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
