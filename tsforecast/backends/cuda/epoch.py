@@ -23,7 +23,7 @@ from tsforecast.backends.cuda.activations import ONE, ZERO
 from tsforecast.backends.cuda.jit import device, kernel, load, store
 from tsforecast.backends.cuda.losses import HALF, tile_loss
 from tsforecast.backends.cuda.network import make_network
-from tsforecast.backends.cuda.optimizers import DECAY, DELTA, LOSS, MAX_NORM, N_SCALARS, SHARE, update
+from tsforecast.backends.cuda.optimizers import DECAY, MAX_NORM, N_SCALARS, SHARE, update
 from tsforecast.backends.cuda.plan import D_OUT, FEATURES, N_NET, OUT, OUTPUTS, PARAMS, QUANTILES, STEPS, WIDTH, X
 from tsforecast.backends.cuda.sums import make_barrier, make_block_sum, make_grid_sum
 from tsforecast.backends.cuda.windows import in_units_of_data, read_windows, season_base
@@ -52,12 +52,12 @@ def make_train(padded: int, cell: str, parts: bool):
         part, n_parts, tid,
     ):  # fmt: skip
         """Gradient of the batch, penalty included, for this part's share; return squares of it and of weights."""
-        squares, penalty, P = ZERO, ZERO, table[PARAMS]
+        squares, penalty, P = ZERO, ZERO, load(table, PARAMS)
         for i in range(part * THREADS + tid, P, n_parts * THREADS):
             g = load(gradients, first_part * P + i)
             for p in range(1, n_used):
                 g += load(gradients, (first_part + p) * P + i)
-            if decay > ZERO and is_weight[i] != 0:
+            if decay > ZERO and load(is_weight, i) != 0:
                 w = load(params, i)
                 g = cuda.fma(decay, w, g)
                 penalty = cuda.fma(w, w, penalty)
@@ -87,15 +87,15 @@ def make_train(padded: int, cell: str, parts: bool):
         shared = cuda.shared.array(N_SHARED, float32, alignment=16)
         sums = cuda.shared.array(N_WARPS, float32)
         tid, part, n_parts = cuda.threadIdx.x, cuda.blockIdx.x, cuda.gridDim.x
-        first_part, n_blocks, P = cuda.blockIdx.y * n_parts, cuda.gridDim.y * n_parts, table[PARAMS]
+        first_part, n_blocks, P = cuda.blockIdx.y * n_parts, cuda.gridDim.y * n_parts, load(table, PARAMS)
         block = first_part + part
         mine, gradient = work[block * n_work : (block + 1) * n_work], gradients[block * P : (block + 1) * P]
         for model in range(cuda.blockIdx.y, len(first_batches) - 1, cuda.gridDim.y):
-            p, first_batch = params[model * P : (model + 1) * P], first_batches[model]
+            p, first_batch = params[model * P : (model + 1) * P], load(first_batches, model)
             batch, is_finite = first_batch, True
-            while is_finite and batch < first_batches[model + 1]:
-                at, begin, n_rows = batch * N_SCALARS, batch_rows[2 * batch], batch_rows[2 * batch + 1]
-                if scalars[at + SHARE] != ZERO:
+            while is_finite and batch < load(first_batches, model + 1):
+                at, begin, n_rows = batch * N_SCALARS, load(batch_rows, 2 * batch), load(batch_rows, 2 * batch + 1)
+                if load(scalars, at + SHARE) != ZERO:
                     n_tiles = (n_rows + 3) // 4
                     loss = ZERO
                     for tile in range(part, n_tiles, n_parts):
@@ -103,8 +103,8 @@ def make_train(padded: int, cell: str, parts: bool):
                         read_windows(table, values, x_starts, frames, order, first, n, mine, tid, THREADS)
                         forward(p, table, mine, shared, tid)
                         loss += tile_loss(
-                            table, codes[LOSS], rule[DELTA], quantiles, targets, y_starts, y_stride, weights, frames,
-                            order, first, n, scalars[at + SHARE], mine, tid, THREADS,
+                            table, codes, rule, quantiles, targets, y_starts, y_stride, weights, frames,
+                            order, first, n, load(scalars, at + SHARE), mine, tid, THREADS,
                         )  # fmt: skip
                         backward(p, table, mine, shared, gradient, tile == part, tid)
                     loss = block_sum(loss, tid, sums)
@@ -112,7 +112,7 @@ def make_train(padded: int, cell: str, parts: bool):
                         store(totals, block, loss)
                     barrier()
                     squares, penalty = sum_gradients(
-                        table, is_weight, scalars[at + DECAY], p, gradients, first_part, min(n_parts, n_tiles),
+                        table, is_weight, load(scalars, at + DECAY), p, gradients, first_part, min(n_parts, n_tiles),
                         part, n_parts, tid,
                     )  # fmt: skip
                     squares = block_sum(squares, tid, sums)
@@ -126,15 +126,15 @@ def make_train(padded: int, cell: str, parts: bool):
                     norm = math.sqrt(grid_sum(totals, n_blocks + first_part, n_parts, tid, sums))
                     is_finite = math.isfinite(loss) and math.isfinite(norm)
                     if is_finite:
-                        clip = rule[MAX_NORM] / norm if norm > rule[MAX_NORM] else ONE
+                        clip = load(rule, MAX_NORM) / norm if norm > load(rule, MAX_NORM) else ONE
                         for i in range(part * THREADS + tid, P, n_parts * THREADS):
                             update(
-                                codes, rule, scalars, at, clip, is_weight[i] != 0, p,
+                                codes, rule, scalars, at, clip, load(is_weight, i) != 0, p,
                                 m[model * P : (model + 1) * P], v[model * P : (model + 1) * P], i,
                                 load(gradients, first_part * P + i),
                             )  # fmt: skip
                         if part == 0 and tid == 0:
-                            losses[batch] = loss
+                            store(losses, batch, loss)
                     barrier()
                 if is_finite:
                     batch += 1
@@ -162,7 +162,7 @@ def make_infer(padded: int, cell: str):
     ):  # fmt: skip
         shared = cuda.shared.array(N_SHARED, float32, alignment=16)
         sums = cuda.shared.array(N_WARPS, float32)
-        tid, block, n_outputs = cuda.threadIdx.x, cuda.blockIdx.x, table[OUTPUTS] * table[QUANTILES]
+        tid, block, n_outputs = cuda.threadIdx.x, cuda.blockIdx.x, load(table, OUTPUTS) * load(table, QUANTILES)
         mine = work[block * n_work : (block + 1) * n_work]
         for tile in range(block, (len(rows) + 3) // 4, cuda.gridDim.x):
             first, n = 4 * tile, min(4, len(rows) - 4 * tile)
@@ -170,17 +170,17 @@ def make_infer(padded: int, cell: str):
             forward(params, table, mine, shared, tid)
             if with_losses != 0:
                 loss = tile_loss(
-                    table, codes[LOSS], rule[DELTA], quantiles, targets, y_starts, y_stride, weights, frames,
+                    table, codes, rule, quantiles, targets, y_starts, y_stride, weights, frames,
                     rows, first, n, ONE, mine, tid, THREADS,
                 )  # fmt: skip
                 loss = block_sum(loss, tid, sums)
                 if tid == 0:
-                    losses[tile] = loss
+                    store(losses, tile, loss)
             else:
                 for e in range(tid, n * n_outputs, THREADS):
-                    row, k = e // n_outputs, e % n_outputs // table[QUANTILES]
-                    y = load(mine, table[OUT] + e) + season_base(table, mine, row, k)
-                    store(forecasts, first * n_outputs + e, in_units_of_data(table, frames, rows[first + row], y))
+                    row, k = e // n_outputs, e % n_outputs // load(table, QUANTILES)
+                    y = load(mine, load(table, OUT) + e) + season_base(table, mine, row, k)
+                    store(forecasts, first * n_outputs + e, in_units_of_data(table, frames, load(rows, first + row), y))
                 cuda.syncthreads()
 
     return infer
@@ -204,8 +204,13 @@ def make_differentiate(padded: int, cell: str):
         dx,  # [N,T,F] out, without what passes through the linear skip
     ):  # fmt: skip
         shared = cuda.shared.array(N_SHARED, float32, alignment=16)
-        tid, block, n_outputs, P = cuda.threadIdx.x, cuda.blockIdx.x, table[OUTPUTS] * table[QUANTILES], table[PARAMS]
-        T, F, x, width = table[STEPS], table[FEATURES], table[N_NET + X], table[N_NET + WIDTH]
+        tid, block, n_outputs, P = (
+            cuda.threadIdx.x,
+            cuda.blockIdx.x,
+            load(table, OUTPUTS) * load(table, QUANTILES),
+            load(table, PARAMS),
+        )
+        T, F, x, width = load(table, STEPS), load(table, FEATURES), load(table, N_NET + X), load(table, N_NET + WIDTH)
         mine, gradient = work[block * n_work : (block + 1) * n_work], gradients[block * P : (block + 1) * P]
         for tile in range(block, (len(rows) + 3) // 4, cuda.gridDim.x):
             first, n = 4 * tile, min(4, len(rows) - 4 * tile)
@@ -213,9 +218,9 @@ def make_differentiate(padded: int, cell: str):
             forward(params, table, mine, shared, tid)
             for e in range(tid, 4 * n_outputs, THREADS):
                 inside = e < n * n_outputs
-                store(mine, table[D_OUT] + e, load(cotangent, first * n_outputs + e) if inside else ZERO)
+                store(mine, load(table, D_OUT) + e, load(cotangent, first * n_outputs + e) if inside else ZERO)
                 if inside:
-                    store(outputs, first * n_outputs + e, load(mine, table[OUT] + e))
+                    store(outputs, first * n_outputs + e, load(mine, load(table, OUT) + e))
             backward(params, table, mine, shared, gradient, tile == block, tid)
             for k in range(0, F, padded):  # over the windows, which nothing reads any more
                 derive_inputs(params, table, N_NET, mine, x, width, k, tid)

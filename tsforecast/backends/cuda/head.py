@@ -30,20 +30,20 @@ from tsforecast.backends.cuda.plan import (
 @device
 def head_forward(params, table, top, padded, work, tid, n_threads):
     """Write the outputs; ``top`` is the place of the last layer in the table."""
-    tid, n_outputs = renewed(tid), table[OUTPUTS] * table[QUANTILES]
-    T, F, width = table[STEPS], table[FEATURES], table[N_NET + WIDTH]
+    tid, n_outputs = renewed(tid), load(table, OUTPUTS) * load(table, QUANTILES)
+    T, F, width = load(table, STEPS), load(table, FEATURES), load(table, N_NET + WIDTH)
     for e in range(tid, 4 * n_outputs, n_threads):
         row, o = e // n_outputs, e % n_outputs
-        h = table[top + H] + (T * 4 + row) * padded
-        y = load(params, table[HEAD_B] + o)
-        for k in range(table[top + UNITS]):
-            y = cuda.fma(load(work, h + k), load(params, table[HEAD_W] + k * n_outputs + o), y)
-        if table[SKIP_W] >= 0:
+        h = load(table, top + H) + (T * 4 + row) * padded
+        y = load(params, load(table, HEAD_B) + o)
+        for k in range(load(table, top + UNITS)):
+            y = cuda.fma(load(work, h + k), load(params, load(table, HEAD_W) + k * n_outputs + o), y)
+        if load(table, SKIP_W) >= 0:
             for t in range(T):
-                x, w = table[N_NET + X] + (t * 4 + row) * width, table[SKIP_W] + t * F * n_outputs + o
+                x, w = load(table, N_NET + X) + (t * 4 + row) * width, load(table, SKIP_W) + t * F * n_outputs + o
                 for f in range(F):
                     y = cuda.fma(load(work, x + f), load(params, w + f * n_outputs), y)
-        store(work, table[OUT] + e, y)
+        store(work, load(table, OUT) + e, y)
 
 
 @device
@@ -59,27 +59,29 @@ def sum_of_rows(work, d_out, n_outputs, a, stride):
 def head_backward(params, table, top, padded, work, gradient, first, tid, n_threads):
     """Gradients of the head and the skip; return the derivative by the thread's own hidden state."""
     tid = renewed(tid)
-    n_outputs, units = table[OUTPUTS] * table[QUANTILES], table[top + UNITS]
-    T, F, width = table[STEPS], table[FEATURES], table[N_NET + WIDTH]
-    d_out = table[D_OUT]
+    n_outputs, units = load(table, OUTPUTS) * load(table, QUANTILES), load(table, top + UNITS)
+    T, F, width = load(table, STEPS), load(table, FEATURES), load(table, N_NET + WIDTH)
+    d_out = load(table, D_OUT)
     for e in range(tid, units * n_outputs, n_threads):
         k, o = e // n_outputs, e % n_outputs
-        total = sum_of_rows(work, d_out + o, n_outputs, table[top + H] + T * 4 * padded + k, padded)
-        add_gradient(gradient, table[HEAD_W] + e, total, first)
+        total = sum_of_rows(work, d_out + o, n_outputs, load(table, top + H) + T * 4 * padded + k, padded)
+        add_gradient(gradient, load(table, HEAD_W) + e, total, first)
     for o in range(tid, n_outputs, n_threads):
         total = load(work, d_out + o)
         for row in range(1, 4):
             total += load(work, d_out + row * n_outputs + o)
-        add_gradient(gradient, table[HEAD_B] + o, total, first)
-    if table[SKIP_W] >= 0:
+        add_gradient(gradient, load(table, HEAD_B) + o, total, first)
+    if load(table, SKIP_W) >= 0:
         for e in range(tid, T * F * n_outputs, n_threads):
             step, o = e // n_outputs, e % n_outputs
-            x = table[N_NET + X] + step // F * 4 * width + step % F
-            add_gradient(gradient, table[SKIP_W] + e, sum_of_rows(work, d_out + o, n_outputs, x, width), first)
+            x = load(table, N_NET + X) + step // F * 4 * width + step % F
+            add_gradient(gradient, load(table, SKIP_W) + e, sum_of_rows(work, d_out + o, n_outputs, x, width), first)
     dh, s, j = ZERO, tid & 3, tid >> 2
     if j < units:
         for o in range(n_outputs):
-            dh = cuda.fma(load(work, d_out + s * n_outputs + o), load(params, table[HEAD_W] + j * n_outputs + o), dh)
+            dh = cuda.fma(
+                load(work, d_out + s * n_outputs + o), load(params, load(table, HEAD_W) + j * n_outputs + o), dh
+            )
     return dh
 
 

@@ -39,11 +39,13 @@ def twin_of(plain):
     return choose
 
 
-def _address(context, builder, array_type, array, index, lanes: int):
-    data = context.make_array(array_type)(context, builder, array).data
-    place = builder.gep(data, [index])
-    kind = ir.FloatType() if lanes == 1 else ir.VectorType(ir.FloatType(), lanes)
-    return builder.bitcast(place, kind.as_pointer(place.type.addrspace))
+def _address(context, builder, array_type, array, index):
+    return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
+
+
+def _address4(*arguments):
+    place = _address(*arguments)
+    return arguments[1].bitcast(place, ir.VectorType(ir.FloatType(), 4).as_pointer(place.type.addrspace))
 
 
 def _plain_load4(a, i):
@@ -60,12 +62,12 @@ def _plain_store(a, i, value):
 
 @twin_of(lambda a, i: a[i])
 def load(typingctx, a, i):
-    """``a[i]`` of a float32 array."""
+    """``a[i]`` of an array of numbers of 1, 4 or 8 bytes."""
 
     def codegen(context, builder, sig, args):
-        return builder.load(_address(context, builder, sig.args[0], args[0], args[1], 1))
+        return builder.load(_address(context, builder, sig.args[0], args[0], args[1]))
 
-    return types.float32(a, types.intp), codegen
+    return a.dtype(a, types.intp), codegen
 
 
 @twin_of(_plain_store)
@@ -73,7 +75,7 @@ def store(typingctx, a, i, value):
     """``a[i] = value``."""
 
     def codegen(context, builder, sig, args):
-        builder.store(args[2], _address(context, builder, sig.args[0], args[0], args[1], 1))
+        builder.store(args[2], _address(context, builder, sig.args[0], args[0], args[1]))
         return context.get_dummy_value()
 
     return types.void(a, types.intp, types.float32), codegen
@@ -85,7 +87,7 @@ def load4(typingctx, a, i):
     result = types.UniTuple(types.float32, 4)
 
     def codegen(context, builder, sig, args):
-        vector = builder.load(_address(context, builder, sig.args[0], args[0], args[1], 4), align=16)
+        vector = builder.load(_address4(context, builder, sig.args[0], args[0], args[1]), align=16)
         lanes = [builder.extract_element(vector, ir.Constant(ir.IntType(32), lane)) for lane in range(4)]
         return context.make_tuple(builder, result, lanes)
 
@@ -100,7 +102,7 @@ def store4(typingctx, a, i, v0, v1, v2, v3):
         vector = ir.Constant(ir.VectorType(ir.FloatType(), 4), ir.Undefined)
         for lane in range(4):
             vector = builder.insert_element(vector, args[2 + lane], ir.Constant(ir.IntType(32), lane))
-        builder.store(vector, _address(context, builder, sig.args[0], args[0], args[1], 4), align=16)
+        builder.store(vector, _address4(context, builder, sig.args[0], args[0], args[1]), align=16)
         return context.get_dummy_value()
 
     return types.void(a, types.intp, *(types.float32,) * 4), codegen

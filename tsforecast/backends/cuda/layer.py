@@ -37,7 +37,7 @@ from tsforecast.backends.cuda.plan import (
 )
 from tsforecast.backends.cuda.tile import make_tile, sum_of_quad, sum_of_sixteen, weight
 
-STEPS_AT_ONCE = 8  # whose inputs a thread multiplies by one weight that it has read
+STEPS_AT_ONCE = 4  # whose inputs a thread multiplies by one weight that it has read
 
 
 @lru_cache
@@ -48,7 +48,7 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
     hold_forward, hold_backward, multiply = tile.hold_forward, tile.hold_backward, tile.multiply
     Hp, ROW = padded, 4 * padded  # numbers of a row: units, slots of all units
     FOUR_ROWS, FOUR_ROWS_OF_SLOTS = 4 * padded, 16 * padded
-    N_W = tile.n_weights
+    N_W, N_PROJECTED = tile.n_weights, 4 * STEPS_AT_ONCE
     N_AT_ONCE = min(padded // CHUNK, REGISTER_CHUNKS)
 
     @device
@@ -56,29 +56,29 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
         """Write what x and the bias give to the gates of the thread's unit and row, for all steps."""
         tid = renewed(tid)
         s, j = tid & 3, tid >> 2
-        T, D, width = table[STEPS], table[layer + INPUTS], table[layer + WIDTH]
-        units, n_columns = table[layer + UNITS], table[layer + COLUMNS]
-        acc, w = cuda.local.array(32, float32), cuda.local.array(16, float32)
+        T, D, width = load(table, STEPS), load(table, layer + INPUTS), load(table, layer + WIDTH)
+        units, n_columns = load(table, layer + UNITS), load(table, layer + COLUMNS)
+        acc, w = cuda.local.array(N_PROJECTED, float32), cuda.local.array(16, float32)
         for t0 in range(0, T, STEPS_AT_ONCE):
             for q in range(4):
-                bias = weight(params, table[layer + B_SLOT + q], 0, 1, 0, j, units)
-                for i in range(8):
+                bias = weight(params, load(table, layer + B_SLOT + q), 0, 1, 0, j, units)
+                for i in range(STEPS_AT_ONCE):
                     acc[i * 4 + q] = bias
             for k in range(0, D, 4):
                 for q in range(4):
                     for i in range(4):
-                        w[q * 4 + i] = weight(params, table[layer + X_SLOT + q], k + i, D, n_columns, j, units)
-                for i in range(8):
+                        w[q * 4 + i] = weight(params, load(table, layer + X_SLOT + q), k + i, D, n_columns, j, units)
+                for i in range(STEPS_AT_ONCE):
                     t = min(t0 + i, T - 1)
-                    x0, x1, x2, x3 = load4(work, table[layer + X] + (t * 4 + s) * width + k)
+                    x0, x1, x2, x3 = load4(work, load(table, layer + X) + (t * 4 + s) * width + k)
                     for q in range(4):
                         total = cuda.fma(w[q * 4], x0, acc[i * 4 + q])
                         total = cuda.fma(w[q * 4 + 1], x1, total)
                         total = cuda.fma(w[q * 4 + 2], x2, total)
                         acc[i * 4 + q] = cuda.fma(w[q * 4 + 3], x3, total)
-            for i in range(8):
+            for i in range(STEPS_AT_ONCE):
                 if t0 + i < T:
-                    at = table[layer + GATES] + (((t0 + i) * 4 + s) * Hp + j) * 4
+                    at = load(table, layer + GATES) + (((t0 + i) * 4 + s) * Hp + j) * 4
                     store4(work, at, acc[i * 4], acc[i * 4 + 1], acc[i * 4 + 2], acc[i * 4 + 3])
 
     @device
@@ -86,7 +86,7 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
         """All steps; ``work`` gets the gates, h and what is carried. Ends with a barrier."""
         tid = renewed(tid)
         s, j = tid & 3, tid >> 2
-        T, streamed = table[STEPS], work[table[STREAMED] :]
+        T, streamed = load(table, STEPS), work[load(table, STREAMED) :]
         w = cuda.local.array(N_W, float32)
         acc, u, v = cuda.local.array(16, float32), cuda.local.array(4, float32), cuda.local.array(4, float32)
         project(params, table, layer, work, tid)
@@ -94,11 +94,11 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
         cuda.syncthreads()  # all have read what lies below, where forecasts write the states of this layer
         mine = s * Hp + j
         store(shared, mine, ZERO)
-        store(work, table[layer + H] + mine, ZERO)
-        store(work, table[layer + CARRIED] + mine, ZERO)
-        gates = table[layer + GATES] + 4 * mine
-        states = table[layer + H] + mine
-        carried_states = table[layer + CARRIED] + mine
+        store(work, load(table, layer + H) + mine, ZERO)
+        store(work, load(table, layer + CARRIED) + mine, ZERO)
+        gates = load(table, layer + GATES) + 4 * mine
+        states = load(table, layer + H) + mine
+        carried_states = load(table, layer + CARRIED) + mine
         carried, buffer = ZERO, 0
         cuda.syncthreads()
         for t in range(T):
@@ -123,13 +123,13 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
         """Undo all steps; the gates give way to their derivatives. Also the gradient of the biases."""
         tid = renewed(tid)
         s, j = tid & 3, tid >> 2
-        T, streamed = table[STEPS], work[table[STREAMED] :]
+        T, streamed = load(table, STEPS), work[load(table, STREAMED) :]
         w = cuda.local.array(N_W, float32)
         acc, d, db = cuda.local.array(16, float32), cuda.local.array(4, float32), cuda.local.array(4, float32)
-        hold_backward(w, streamed, params, table, layer, H_SLOT, 0, table[layer + UNITS], tid)
+        hold_backward(w, streamed, params, table, layer, H_SLOT, 0, load(table, layer + UNITS), tid)
         mine = s * Hp + j
-        gates = table[layer + GATES] + 4 * mine
-        carried_states = table[layer + CARRIED] + mine
+        gates = load(table, layer + GATES) + 4 * mine
+        carried_states = load(table, layer + CARRIED) + mine
         d_carried, buffer = ZERO, 0
         for q in range(4):
             db[q] = ZERO
@@ -139,7 +139,7 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
             d[0], d[1], d[2], d[3] = load4(work, gates + t * FOUR_ROWS_OF_SLOTS)
             before = load(work, carried_states + t * FOUR_ROWS)
             if from_above:
-                dh += load(work, table[layer + D_H] + t * FOUR_ROWS + mine)
+                dh += load(work, load(table, layer + D_H) + t * FOUR_ROWS + mine)
             d_carried = step_backward(d, before, after, dh, d_carried)
             after = before
             store4(work, gates + t * FOUR_ROWS_OF_SLOTS, d[0], d[1], d[2], d[3])
@@ -153,8 +153,8 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
         for q in range(4):
             total = db[q] + cuda.shfl_xor_sync(ALL_LANES, db[q], 1)
             total += cuda.shfl_xor_sync(ALL_LANES, total, 2)
-            at = table[layer + B_SLOT + q]
-            if s == 0 and j < table[layer + UNITS] and at >= 0:
+            at = load(table, layer + B_SLOT + q)
+            if s == 0 and j < load(table, layer + UNITS) and at >= 0:
                 add_gradient(gradient, at + j, total, first)
 
     @device
@@ -162,11 +162,11 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
         """Derivatives by ``Hp`` inputs from ``first_input`` on, for all steps: ``work[to:] [T,4,width]``."""
         tid = renewed(tid)
         w, acc = cuda.local.array(N_W, float32), cuda.local.array(16, float32)
-        streamed = work[table[STREAMED] :]
-        hold_backward(w, streamed, params, table, layer, X_SLOT, first_input, table[layer + INPUTS], tid)
-        at = table[layer + GATES] + 4 * (tid & 15)
+        streamed = work[load(table, STREAMED) :]
+        hold_backward(w, streamed, params, table, layer, X_SLOT, first_input, load(table, layer + INPUTS), tid)
+        at = load(table, layer + GATES) + 4 * (tid & 15)
         k = first_input + (tid >> 2)
-        for t in range(table[STEPS]):
+        for t in range(load(table, STEPS)):
             multiply(acc, w, streamed, tid, work, at + t * FOUR_ROWS_OF_SLOTS, 64, ROW)
             value = sum_of_sixteen(acc, tid & 15)
             if k < width:
@@ -182,12 +182,12 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
         tid = renewed(tid)
         s, j = tid & 3, tid >> 2
         acc, d = cuda.local.array(N_W, float32), cuda.local.array(16, float32)
-        units, n_columns = table[layer + UNITS], table[layer + COLUMNS]
-        gates = table[layer + GATES] + 4 * j
+        units, n_columns = load(table, layer + UNITS), load(table, layer + COLUMNS)
+        gates = load(table, layer + GATES) + 4 * j
         for k0 in range(0, n_inputs, 16 * N_AT_ONCE):
             for i in range(N_W):
                 acc[i] = ZERO
-            for t in range(table[STEPS]):
+            for t in range(load(table, STEPS)):
                 for row in range(4):
                     d[row * 4], d[row * 4 + 1], d[row * 4 + 2], d[row * 4 + 3] = load4(
                         work, gates + (t * 4 + row) * ROW
@@ -203,7 +203,7 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
             for c in range(N_AT_ONCE):
                 for q in range(4):
                     for i in range(4):
-                        k, at = k0 + c * 16 + 4 * s + i, table[layer + slot + q]
+                        k, at = k0 + c * 16 + 4 * s + i, load(table, layer + slot + q)
                         if at >= 0 and k < n_inputs and j < units:
                             add_gradient(gradient, at + k * n_columns + j, acc[c * 16 + q * 4 + i], first)
 

@@ -7,6 +7,7 @@ from numba import float32
 
 from tsforecast.backends.cuda.activations import ONE, ZERO
 from tsforecast.backends.cuda.jit import device, load, renewed, store
+from tsforecast.backends.cuda.optimizers import DELTA, LOSS
 from tsforecast.backends.cuda.plan import D_OUT, FEATURES, OUT, OUTPUTS, QUANTILES
 from tsforecast.backends.cuda.windows import normalised, season_base
 
@@ -33,7 +34,7 @@ def entry_loss(loss, delta, q, d):
 @device
 def tile_loss(
     table,
-    loss, delta, quantiles,  # of the rule
+    codes, rule, quantiles,  # as in epoch.train
     targets, y_starts, y_stride, weights, frames,
     rows, first, n,  # as in windows.read_windows
     share,  # 1 / (sum of the weights of the whole batch)
@@ -41,18 +42,21 @@ def tile_loss(
     tid, n_threads,
 ):  # fmt: skip
     """Return this thread's part of the sum over the tile of ``share * weight * loss``."""
-    K, Q = table[OUTPUTS], table[QUANTILES]
+    loss, delta = load(codes, LOSS), load(rule, DELTA)
+    K, Q = load(table, OUTPUTS), load(table, QUANTILES)
     total = ZERO
     for e in range(renewed(tid), 4 * K * Q, n_threads):
         row, o = e // (K * Q), e % (K * Q)
         slope = ZERO
         if row < n:
-            window, k = rows[first + row], o // Q
-            y = normalised(table, frames, window * table[FEATURES], targets[y_starts[window] + k * y_stride])
-            d = load(work, table[OUT] + e) - (y - season_base(table, work, row, k))
-            scale = share * weights[window] / float32(K * Q)
-            value, slope = entry_loss(loss, delta, quantiles[o % Q], d)
+            window, k = load(rows, first + row), o // Q
+            y = normalised(
+                table, frames, window * load(table, FEATURES), load(targets, load(y_starts, window) + k * y_stride)
+            )
+            d = load(work, load(table, OUT) + e) - (y - season_base(table, work, row, k))
+            scale = share * load(weights, window) / float32(K * Q)
+            value, slope = entry_loss(loss, delta, load(quantiles, o % Q), d)
             total += scale * value
             slope *= scale
-        store(work, table[D_OUT] + e, slope)
+        store(work, load(table, D_OUT) + e, slope)
     return total

@@ -9,7 +9,7 @@ from numba import cuda
 
 from tsforecast.backends.cuda.activations import ZERO
 from tsforecast.backends.cuda.head import head_backward, head_forward
-from tsforecast.backends.cuda.jit import device
+from tsforecast.backends.cuda.jit import device, load
 from tsforecast.backends.cuda.layer import make_layer
 from tsforecast.backends.cuda.plan import D_H, H_SLOT, INPUTS, LAYERS, N_LAYER, N_NET, UNITS, WIDTH, X_SLOT, H, X
 
@@ -25,7 +25,7 @@ def make_network(padded: int, cell: str) -> SimpleNamespace:
     @device
     def forward(params, table, work, shared, tid):
         """From the windows of the tile to its outputs. Begins and ends with a barrier."""
-        top = N_NET + (table[LAYERS] - 1) * N_LAYER
+        top = N_NET + (load(table, LAYERS) - 1) * N_LAYER
         cuda.syncthreads()
         for layer in range(N_NET, top + 1, N_LAYER):
             layer_forward(params, table, layer, work, shared, tid)
@@ -35,18 +35,18 @@ def make_network(padded: int, cell: str) -> SimpleNamespace:
     @device
     def backward(params, table, work, shared, gradient, first, tid):
         """From the derivatives by the outputs to the gradient. Begins and ends with a barrier."""
-        top = N_NET + (table[LAYERS] - 1) * N_LAYER
+        top = N_NET + (load(table, LAYERS) - 1) * N_LAYER
         cuda.syncthreads()
         dh = head_backward(params, table, top, padded, work, gradient, first, tid, THREADS)
-        for above in range(table[LAYERS]):
+        for above in range(load(table, LAYERS)):
             at = top - above * N_LAYER
             layer_backward(params, table, at, work, shared, dh, above > 0, gradient, first, tid)
             dh = ZERO
-            units, width, inputs = table[at + UNITS], table[at + WIDTH], table[at + INPUTS]
-            derive_weights(table, at, work, table[at + H], padded, units, H_SLOT, gradient, first, tid)
-            derive_weights(table, at, work, table[at + X], width, inputs, X_SLOT, gradient, first, tid)
+            units, width, inputs = load(table, at + UNITS), load(table, at + WIDTH), load(table, at + INPUTS)
+            derive_weights(table, at, work, load(table, at + H), padded, units, H_SLOT, gradient, first, tid)
+            derive_weights(table, at, work, load(table, at + X), width, inputs, X_SLOT, gradient, first, tid)
             if at > N_NET:
-                derive_inputs(params, table, at, work, table[at - N_LAYER + D_H], padded, 0, tid)
+                derive_inputs(params, table, at, work, load(table, at - N_LAYER + D_H), padded, 0, tid)
             cuda.syncthreads()
 
     return SimpleNamespace(forward=forward, backward=backward, derive_inputs=derive_inputs)

@@ -65,20 +65,20 @@ def update(
     params, m, v, i, gradient,
 ):  # fmt: skip
     """Step parameter ``i``, whose derivative is ``gradient``."""
-    g, rate, w = clip * gradient, scalars[batch + RATE], load(params, i)
-    if codes[SOLVER] == SGD:
+    g, rate, w = clip * gradient, load(scalars, batch + RATE), load(params, i)
+    if load(codes, SOLVER) == SGD:
         step = rate * g
-        velocity = rule[BETA_1] * load(m, i) - step
+        velocity = load(rule, BETA_1) * load(m, i) - step
         store(m, i, velocity)
-        store(params, i, w + (rule[BETA_1] * velocity - step if codes[NESTEROV] != 0 else velocity))
+        store(params, i, w + (load(rule, BETA_1) * velocity - step if load(codes, NESTEROV) != 0 else velocity))
         return
-    second = cuda.fma(rule[BETA_2], load(v, i), rule[REST_2] * (g * g))
+    second = cuda.fma(load(rule, BETA_2), load(v, i), load(rule, REST_2) * (g * g))
     store(v, i, second)
-    if codes[SOLVER] == RMSPROP:
-        store(params, i, w - rate * g / (math.sqrt(second) + rule[EPSILON]))
+    if load(codes, SOLVER) == RMSPROP:
+        store(params, i, w - rate * g / (math.sqrt(second) + load(rule, EPSILON)))
         return
-    mean = cuda.fma(rule[BETA_1], load(m, i), rule[REST_1] * g)
+    mean = cuda.fma(load(rule, BETA_1), load(m, i), load(rule, REST_1) * g)
     store(m, i, mean)
-    keep = scalars[batch + KEEP] if decayed else ONE
-    step = rate * mean / cuda.fma(math.sqrt(second), scalars[batch + OVER_ROOT_2], rule[EPSILON])
+    keep = load(scalars, batch + KEEP) if decayed else ONE
+    step = rate * mean / cuda.fma(math.sqrt(second), load(scalars, batch + OVER_ROOT_2), load(rule, EPSILON))
     store(params, i, keep * w - step)

@@ -98,35 +98,35 @@ def make_tile(padded: int) -> SimpleNamespace:
     def hold_forward(w, streamed, params, table, layer, slot, tid):
         """Take the recurrent weights of the thread's unit."""
         s, j = tid & 3, tid >> 2
-        units, n_columns = table[layer + UNITS], table[layer + COLUMNS]
+        units, n_columns = load(table, layer + UNITS), load(table, layer + COLUMNS)
         for c in range(N_HELD):
             for q in range(4):
                 for i in range(4):
                     k = c * 16 + 4 * s + i
-                    w[c * 16 + q * 4 + i] = weight(params, table[layer + slot + q], k, units, n_columns, j, units)
+                    w[c * 16 + q * 4 + i] = weight(params, load(table, layer + slot + q), k, units, n_columns, j, units)
         for c in range(N_STREAMED):
             for q in range(4):
                 for i in range(4):
                     k = (N_HELD + c) * 16 + 4 * s + i
-                    value = weight(params, table[layer + slot + q], k, units, n_columns, j, units)
+                    value = weight(params, load(table, layer + slot + q), k, units, n_columns, j, units)
                     store(streamed, c * CHUNK_SIZE + (q * THREADS + tid) * 4 + i, value)
 
     @device
     def hold_backward(w, streamed, params, table, layer, slot, first, n_inputs, tid):
         """Take the transposed weights of four inputs, those of the thread's half warp counted from ``first``."""
         lane, k = tid & 15, first + (tid >> 4) * 4
-        units, n_columns = table[layer + UNITS], table[layer + COLUMNS]
+        units, n_columns = load(table, layer + UNITS), load(table, layer + COLUMNS)
         for c in range(N_HELD):
             for q in range(4):
                 for i in range(4):
                     j = c * 16 + lane
-                    value = weight(params, table[layer + slot + i], k + q, n_inputs, n_columns, j, units)
+                    value = weight(params, load(table, layer + slot + i), k + q, n_inputs, n_columns, j, units)
                     w[c * 16 + q * 4 + i] = value
         for c in range(N_STREAMED):
             for q in range(4):
                 for i in range(4):
                     j = (N_HELD + c) * 16 + lane
-                    value = weight(params, table[layer + slot + i], k + q, n_inputs, n_columns, j, units)
+                    value = weight(params, load(table, layer + slot + i), k + q, n_inputs, n_columns, j, units)
                     store(streamed, c * CHUNK_SIZE + (q * THREADS + tid) * 4 + i, value)
 
     @device

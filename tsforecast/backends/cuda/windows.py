@@ -27,7 +27,7 @@ def measure(
     frames,  # [N,F,3] out
 ):  # fmt: skip
     """1a, 1b: location and scale of every feature of every window."""
-    T, F, m = table[STEPS], table[FEATURES], table[SEASON]
+    T, F, m = load(table, STEPS), load(table, FEATURES), load(table, SEASON)
     n = m if m > 0 else T
     for i in range(cuda.grid(1), len(x_starts) * F, cuda.gridsize(1)):
         start = x_starts[i // F] + i % F
@@ -46,7 +46,7 @@ def measure(
         rounded = float32(level)
         frames[i * N_FRAME] = rounded
         frames[i * N_FRAME + 1] = float32(level - float64(rounded))
-        is_scale = table[NORM] == NORM_STANDARD and spread > MIN_RELATIVE_SCALE * abs(level)
+        is_scale = load(table, NORM) == NORM_STANDARD and spread > MIN_RELATIVE_SCALE * abs(level)
         frames[i * N_FRAME + 2] = float32(spread) if is_scale else ONE
 
 
@@ -57,30 +57,30 @@ def normalised(
     value,
 ):  # fmt: skip
     """2a: a number of the data in the units of the network."""
-    if table[NORM] == NORM_NONE:
+    if load(table, NORM) == NORM_NONE:
         return value
     at = i * N_FRAME
     centred = (value - load(frames, at)) - load(frames, at + 1)
-    return centred / load(frames, at + 2) if table[NORM] == NORM_STANDARD else centred
+    return centred / load(frames, at + 2) if load(table, NORM) == NORM_STANDARD else centred
 
 
 @device
 def in_units_of_data(table, frames, row, value):
     """3b: undo ``normalised`` for feature 0 of a row."""
-    if table[NORM] == NORM_NONE:
+    if load(table, NORM) == NORM_NONE:
         return value
-    at = row * table[FEATURES] * N_FRAME
+    at = row * load(table, FEATURES) * N_FRAME
     return load(frames, at) + cuda.fma(value, load(frames, at + 2), load(frames, at + 1))
 
 
 @device
 def season_base(table, work, row, k):
     """2b: what output ``k`` of row ``row`` of the tile is learned as a difference from."""
-    m = table[SEASON]
+    m = load(table, SEASON)
     if m == 0:
         return ZERO
-    t = table[STEPS] - m + k % m
-    return load(work, table[N_NET + X] + (t * 4 + row) * table[N_NET + WIDTH])
+    t = load(table, STEPS) - m + k % m
+    return load(work, load(table, N_NET + X) + (t * 4 + row) * load(table, N_NET + WIDTH))
 
 
 @device
@@ -91,13 +91,13 @@ def read_windows(
     work, tid, n_threads,
 ):  # fmt: skip
     """2a: write the normalised windows of a tile to where the first layer reads them."""
-    T, F, width = table[STEPS], table[FEATURES], table[N_NET + WIDTH]
-    x = table[N_NET + X]
+    T, F, width = load(table, STEPS), load(table, FEATURES), load(table, N_NET + WIDTH)
+    x = load(table, N_NET + X)
     for e in range(renewed(tid), T * 4 * width, n_threads):
         f, place = e % width, e // width
         row, t = place % 4, place // 4
         z = ZERO
         if f < F and row < n:
-            window = rows[first + row]
-            z = normalised(table, frames, window * F + f, values[x_starts[window] + t * F + f])
+            window = load(rows, first + row)
+            z = normalised(table, frames, window * F + f, load(values, load(x_starts, window) + t * F + f))
         store(work, x + e, z)
