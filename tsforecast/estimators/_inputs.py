@@ -83,6 +83,21 @@ def is_newest_first(lag_order: str, names: Sequence[str] | None, n_features: int
     )
 
 
+def flat_buffer(X: np.ndarray, n_features: int) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of rows ``[n, T*F]`` one after the other, and where each row begins, int64.
+
+    Rows that overlap, as those of ``sliding_windows`` do, are the series they were cut from: a built copy would be T
+    times as large.
+    """
+    n, width = X.shape
+    step, rest = divmod(X.strides[0], X.itemsize)
+    starts = np.arange(n, dtype=np.int64)
+    if n > 1 and X.strides[1] == X.itemsize and not rest and 0 < step < width and step % n_features == 0:
+        series = np.lib.stride_tricks.as_strided(X, ((n - 1) * step + width,), (X.itemsize,), writeable=False)
+        return series, starts * step
+    return X.ravel(), starts * width
+
+
 def reverse_time(X: np.ndarray, n_features: int) -> np.ndarray:
     """Rows ``[n, T*F]`` with the steps of each window in reverse order, copied."""
     n = len(X)

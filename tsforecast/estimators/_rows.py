@@ -10,7 +10,7 @@ import numpy as np
 from tsforecast._compat import _check_sample_weight, validate_data
 from tsforecast.backends.base import Windows
 from tsforecast.estimators import _scaling
-from tsforecast.estimators._inputs import flatten_windows, is_newest_first, reverse_time, steps_of_width
+from tsforecast.estimators._inputs import flat_buffer, flatten_windows, is_newest_first, reverse_time, steps_of_width
 from tsforecast.exceptions import DataError, NotEnoughHistoryError
 
 
@@ -119,16 +119,20 @@ def _as_windows(model, X, shape, y, sample_weight) -> Windows:
     weights = _weights(sample_weight, X)
     if not weights.all():  # a weight of zero is the row left out, also of the batches
         X, y, weights = X[weights > 0], y[weights > 0], weights[weights > 0]
-    _scaling.check_magnitude(X, model.dtype, what="X", names=getattr(model, "feature_names_in_", None))
+    n_features = model._n_features_per_step
+    values, starts = flat_buffer(X, n_features)
+    if len(values) == X.size:
+        _scaling.check_magnitude(X, model.dtype, what="X", names=getattr(model, "feature_names_in_", None))
+    else:
+        _scaling.check_magnitude(values.reshape(-1, n_features), model.dtype, what="X")
     _scaling.check_magnitude(y, model.dtype, what="y")
     if model._newest_first:
-        X = reverse_time(X, model._n_features_per_step)
-    rows = np.arange(len(X), dtype=np.int64)
+        values, starts = flat_buffer(reverse_time(X, n_features), n_features)
     return Windows(
-        values=X.ravel(),
-        x_starts=rows * X.shape[1],
+        values=values,
+        x_starts=starts,
         targets=y.ravel(),
-        y_starts=rows * n_outputs,
+        y_starts=np.arange(len(X), dtype=np.int64) * n_outputs,
         weights=weights,
     )
 

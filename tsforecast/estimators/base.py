@@ -15,7 +15,7 @@ from tsforecast.backends.base import StepRule, TrainState, Windows, get_backend,
 from tsforecast.estimators import _rows, _scaling
 from tsforecast.estimators._config import PARAMETER_CONSTRAINTS, n_threads, network_fields, train_config
 from tsforecast.estimators._epochs import EpochReporter
-from tsforecast.estimators._inputs import flatten_windows, reverse_time
+from tsforecast.estimators._inputs import flat_buffer, flatten_windows, reverse_time
 from tsforecast.estimators._state import model_state, restore
 from tsforecast.estimators.stream import Stream
 from tsforecast.nn.fleet import TrainJob
@@ -285,8 +285,7 @@ class RecurrentRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
         _rows.check_window_shape(self, shape)
         if self._newest_first:
             X = reverse_time(X, self._n_features_per_step)
-        starts = np.arange(len(X), dtype=np.int64) * self.n_features_in_
-        return self._predict_windows(X.ravel(), starts)
+        return self._predict_windows(*flat_buffer(X, self._n_features_per_step))
 
     def _check_fitted(self) -> None:
         # check_is_fitted of scikit-learn takes a tenth of the time that predicting one row may take.
