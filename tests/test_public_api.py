@@ -123,7 +123,7 @@ def test_help_is_quick():
 
 
 @pytest.mark.needs_jit
-@pytest.mark.parametrize("name", ["LSTMRegressor", "WindowRegressor", "Forecaster", "sliding_windows"])
+@pytest.mark.parametrize("name", ["LSTMRegressor", "WindowRegressor", "Forecaster", "fit_many", "sliding_windows"])
 def test_examples_in_docstrings_run(name):
     value = getattr(tsforecast, name)
     examples = [test for test in doctest.DocTestFinder().find(value, name) if test.examples]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import tsforecast.datasets as datasets
     import tsforecast.metrics as metrics
     from tsforecast.data.windowing import sliding_windows
+    from tsforecast.estimators.many import fit_many
     from tsforecast.estimators.regressors import LSTMRegressor
     from tsforecast.estimators.window import WindowRegressor
     from tsforecast.forecasting.forecaster import Forecaster
@@ -42,6 +43,7 @@ __all__ = [
     "WindowRegressor",
     "__version__",
     "datasets",
+    "fit_many",
     "load_model",
     "metrics",
     "sliding_windows",
@@ -53,6 +55,7 @@ _LAZY = {
     "LSTMRegressor": "tsforecast.estimators.regressors",
     "WindowRegressor": "tsforecast.estimators.window",
     "datasets": "tsforecast.datasets",
+    "fit_many": "tsforecast.estimators.many",
     "load_model": "tsforecast.persistence",
     "metrics": "tsforecast.metrics",
     "sliding_windows": "tsforecast.data.windowing",

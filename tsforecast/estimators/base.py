@@ -26,11 +26,57 @@ from tsforecast.spec import NetworkSpec
 
 
 class RecurrentRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
-    """What every recurrent regressor does; a subclass holds the parameters, their meaning, and ``_cell``."""
+    """What every recurrent regressor does, and its parameters; a subclass tells their meaning and the ``_cell``."""
 
     _cell: str
 
     _parameter_constraints: dict = PARAMETER_CONSTRAINTS
+
+    def __init__(
+        self,
+        hidden_layer_sizes=(50,),
+        *,
+        n_features_per_step=1,
+        lag_order="auto",
+        loss="squared_error",
+        solver="adam",
+        learning_rate_init=1e-3,
+        learning_rate="constant",
+        batch_size="auto",
+        max_iter=200,
+        alpha=0.0,
+        max_grad_norm=1.0,
+        shuffle=True,
+        random_state=None,
+        tol=1e-4,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        warm_start=False,
+        verbose=0,
+        n_jobs=None,
+        device="cpu",
+        dtype="float32",
+        standardize=True,
+        window_norm="none",
+        season_length=0,
+        linear_skip=False,
+        quantiles=(0.1, 0.5, 0.9),
+        huber_delta=1.0,
+        momentum=0.9,
+        nesterovs_momentum=True,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        lr_gamma=0.95,
+        lr_step_size=30,
+    ):
+        self._set_parameters(locals())
+
+    def _set_parameters(self, given: dict) -> None:
+        """Keep the arguments of ``__init__`` under their names, as scikit-learn wants it."""
+        for name in self._get_param_names():
+            setattr(self, name, given[name])
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -171,7 +217,7 @@ class RecurrentRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
 
     def _train(self, job: TrainJob, *, callback_data: dict):
         """Run epochs, publish what was learned."""
-        reporter = EpochReporter(self, job.state, job.n_epochs, callback_data)
+        reporter = EpochReporter(self, job.state, job.most_epochs, callback_data)
         try:
             train(
                 get_backend(self.device), job.spec, job.config, job.state, job.windows, val=job.val, seed=job.seed,

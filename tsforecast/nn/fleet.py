@@ -40,6 +40,11 @@ class TrainJob:
     history: History = field(default_factory=History)
     error: DivergedError | None = None
 
+    @property
+    def most_epochs(self) -> int:
+        """Epochs of this call, unless training ends early."""
+        return self.config.max_iter if self.n_epochs is None else self.n_epochs
+
 
 def train_many(backend: Backend, jobs: Sequence[TrainJob], n_jobs: int) -> None:
     """Train all jobs, each to the very bits of ``trainer.train``, on ``n_jobs`` threads.
@@ -105,13 +110,12 @@ def _member(job: TrainJob, cache: dict[tuple, np.ndarray]) -> Member:
 def _factors(job: TrainJob, n_batches: int, cache: dict[tuple, np.ndarray]) -> np.ndarray:
     """Learning rates of all epochs for a first rate of 1, ``[epochs, batches]``; equal ones are one array."""
     c = job.config
-    n_epochs = c.max_iter if job.n_epochs is None else job.n_epochs
-    key = c.learning_rate, n_batches, c.max_iter, c.lr_gamma, c.lr_step_size, job.first_epoch, n_epochs
+    key = c.learning_rate, n_batches, c.max_iter, c.lr_gamma, c.lr_step_size, job.first_epoch, job.most_epochs
     if key not in cache:
         cache[key] = np.array(
             [
                 learning_rates(c.learning_rate, 1.0, epoch, n_batches, c.max_iter, c.lr_gamma, c.lr_step_size)
-                for epoch in range(job.first_epoch, job.first_epoch + n_epochs)
+                for epoch in range(job.first_epoch, job.first_epoch + job.most_epochs)
             ]
         )
     return cache[key]

@@ -111,7 +111,7 @@ class _Chunk:
             held_work, held_frame, held_base = thread_memory(held_plan, work[plan.n_work :])
             desk = member.Desk(
                 *states, np.empty(n, dtype), training_memory(plan, work[: plan.n_work], self._n_shards),
-                held_work[0], held_frame[0], held_base[0], np.empty(n_rows, np.int64), np.empty(n_rows, np.int64),
+                held_work[0], held_frame[0], held_base[0], np.empty(n_rows, np.int64), np.empty(3 * n_rows, np.int64),
                 np.empty(n_batches), np.empty(1),
             )  # fmt: skip
             member.train_members(queue, *self._arguments, desk)

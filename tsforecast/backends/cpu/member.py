@@ -14,6 +14,7 @@ import numpy as np
 from tsforecast.backends.cpu import epoch
 from tsforecast.backends.cpu.epoch import DONE, STOPPED
 from tsforecast.backends.cpu.jit import entry, inlined, kernel
+from tsforecast.backends.cpu.lanes import LANES, fma, load, splat, store
 from tsforecast.backends.cpu.shuffle import epoch_order
 from tsforecast.backends.cpu.sync import STOP, atomic_add, atomic_load
 
@@ -71,7 +72,7 @@ class Desk(NamedTuple):
     held_frame: np.ndarray
     held_base: np.ndarray
     order: np.ndarray  # [most rows] int64
-    scratch: np.ndarray  # [most rows] int64
+    scratch: np.ndarray  # [3 * most rows] int64
     rates: np.ndarray  # [most batches] float64
     total: np.ndarray  # [1] float64
 
@@ -159,9 +160,10 @@ def _train_epoch(i, e, step, sync, networks, rule, data, members, desk):
     )  # fmt: skip
     loss = totals[0] / totals[1]
     members.loss[i, e] = loss
-    if status == DONE and not (math.isfinite(loss) and _is_finite(networks.net.n_gradient, desk.state)):
-        return NOT_FINITE
-    return status
+    n = networks.net.n_gradient
+    if status != DONE or (math.isfinite(loss) and _is_finite(n, desk.state, desk.memory.work[0])):
+        return status
+    return NOT_FINITE
 
 
 @inlined
@@ -186,10 +188,19 @@ def _copy_state(n, source, target):
 
 
 @inlined
-def _is_finite(n, state):
-    """Whether weights and moments are."""
-    odd = 0
-    for i in range(n):  # counts, since a loop that may end early does not become vectors
-        finite = abs(state.weights[i]) < math.inf and abs(state.m[i]) < math.inf and abs(state.v[i]) < math.inf
-        odd += 0 if finite else 1
-    return odd == 0
+def _is_finite(
+    n, state,
+    probe,  # [.] scratch
+):  # fmt: skip
+    """Whether weights and moments are: infinity times zero is not a number, and stays so in a sum."""
+    zero = splat(probe, 0)
+    total = zero
+    for i in range(0, n, LANES):
+        total = fma(load(state.weights, i), zero, total)
+        total = fma(load(state.m, i), zero, total)
+        total = fma(load(state.v, i), zero, total)
+    store(probe, 0, total)
+    finite = True
+    for i in range(LANES):
+        finite = finite and probe[i] == 0
+    return finite

@@ -33,18 +33,18 @@ def epoch_order(
     n_rows, seed, epoch,
     first,  # added to every row
     order,  # [n_rows] int64 out
-    scratch,  # [n_rows] int64
+    scratch,  # [3 * n_rows] int64
 ):  # fmt: skip
     """Random order of the rows ``first..first + n_rows - 1``."""
-    mask = 1
-    while mask < n_rows:
-        mask *= 2
-    mask -= 1
+    bits = 0
+    while 1 << bits < n_rows:
+        bits += 1
+    mask = (1 << bits) - 1
     key = hash64(seed, epoch)
     for i in range(n_rows):
         x = hash64(key, i)
-        order[i] = x - (x & mask) + i  # 2
-    _sort(n_rows, order, scratch)  # 3
+        scratch[i] = x - (x & mask) + i  # 2
+    _sort(n_rows, bits, scratch, scratch[n_rows:], order)  # 3
     for i in range(n_rows):
         order[i] = first + (order[i] & mask)
 
@@ -52,22 +52,28 @@ def epoch_order(
 @kernel
 def _sort(
     n,
-    a,  # [n] int64, becomes sorted
-    b,  # [n] int64 scratch
-):
-    """Merge runs of 1, 2, 4, ... neighbours."""
-    width = 1
-    while width < n:
-        for left in range(0, n, 2 * width):
-            middle, right = min(left + width, n), min(left + 2 * width, n)
-            i, j = left, middle
-            for k in range(left, right):
-                if i < middle and (j >= right or a[i] < a[j]):
-                    b[k] = a[i]
-                    i += 1
-                else:
-                    b[k] = a[j]
-                    j += 1
-        for k in range(n):
-            a[k] = b[k]
-        width *= 2
+    bits,  # 2**bits is at least n and below 2 n
+    keys,  # [n] int64 evenly spread below 2**63
+    places,  # [2**bits] int64 scratch: where the next key with these first bits goes
+    result,  # [n] int64 out: the keys, rising
+):  # fmt: skip
+    """Put each key where its first bits say, next to one other on average; then move it past larger neighbours."""
+    shift = 63 - bits
+    for b in range(1 << bits):
+        places[b] = 0
+    for i in range(n):
+        places[keys[i] >> shift] += 1
+    start = 0
+    for b in range(1 << bits):
+        start += places[b]
+        places[b] = start - places[b]
+    for i in range(n):
+        b = keys[i] >> shift
+        result[places[b]] = keys[i]
+        places[b] += 1
+    for i in range(1, n):
+        key, k = result[i], i
+        while k > 0 and result[k - 1] > key:
+            result[k] = result[k - 1]
+            k -= 1
+        result[k] = key
