@@ -14,12 +14,12 @@ import numpy as np
 from numba import cuda
 from numpy.typing import NDArray
 
-from tsforecast.backends.base import StepRule, TrainState, Windows, check_plain
+from tsforecast.backends.base import StepRule, TrainState, Windows, check_plain, loss_diverged
 from tsforecast.backends.cuda import epoch
 from tsforecast.backends.cuda.memory import DeviceWindows, Store, check_starts, frames_of, launch
 from tsforecast.backends.cuda.optimizers import rule_codes, rule_scalars, schedule
 from tsforecast.backends.cuda.plan import INFERENCE, ROWS, TRAINING, Plan, make_plan
-from tsforecast.exceptions import BackendUnavailableError, DivergedError
+from tsforecast.exceptions import BackendUnavailableError
 from tsforecast.spec import CELLS, NetworkSpec
 
 LAUNCH_SECONDS = 0.25
@@ -89,9 +89,8 @@ class CudaBackend:
         device_state = [self._store.upload(n, a) for n, a in (("w", state.params), ("m", state.m), ("v", state.v))]
         losses = self._store.room("losses", len(scalars))
         totals, done = self._store.room("totals", 3 * n_blocks), self._store.room("done", 1, np.int32)
-        kernels = epoch.make_kernels(plan.padded, spec.cell)
-        kernel = kernels.train_in_parts if n_blocks > 1 else kernels.train
-        n_at_once = _batches_at_once(spec, batch_size, n_blocks)
+        kernel = epoch.make_train(plan.padded, spec.cell, n_blocks > 1)
+        n_at_once = batches_at_once(spec, batch_size, n_blocks)
         n_done = 0
         for first in range(0, len(scalars), n_at_once):
             some = slice(first, first + n_at_once)
@@ -99,7 +98,8 @@ class CudaBackend:
             launch(
                 kernel, (n_blocks, 1), 4 * plan.padded, *fixed,
                 self._store.upload("batch_rows", batch_rows[some]), self._store.upload("scalars", scalars[some]),
-                self._store.upload("first_batches", np.array([0, n_batches], dtype=np.int32)),
+                self._store.upload("begins", np.zeros(1, np.int32)),
+                self._store.upload("ends", np.full(1, n_batches, np.int32)),
                 *self._rule(rule, spec), *device_state, gradients, work, plan.n_work, totals, losses[first:], done,
             )  # fmt: skip
             n_done += int(done.copy_to_host()[0])
@@ -110,9 +110,7 @@ class CudaBackend:
         takes_step = weight_sums != 0.0
         state.step += int(takes_step[:n_done].sum())
         if n_done < len(scalars):
-            raise DivergedError(
-                f"the training loss is not finite in step {state.step + 1}; lower learning_rate_init or scale the data"
-            )
+            raise loss_diverged(state.step + 1)
         loss = losses.copy_to_host()[: len(scalars)].astype(np.float64)
         return float((loss[takes_step] * weight_sums[takes_step]).sum() / weight_sums.sum())
 
@@ -173,7 +171,7 @@ class CudaBackend:
         )
         outputs, dx = self._store.room("outputs", n * spec.head_size), self._store.room("dx", x.size)
         launch(
-            epoch.make_kernels(plan.padded, spec.cell).differentiate, n_blocks, 4 * plan.padded,
+            epoch.make_differentiate(plan.padded, spec.cell), n_blocks, 4 * plan.padded,
             table, values, x_starts, frames_of(spec, table, values, x_starts, n),
             put("rows", np.arange(n, dtype=np.int32)), put("w", params), work, plan.n_work,
             put("cotangent", cotangent.astype(np.float32, copy=False)), outputs, gradients, dx,
@@ -190,17 +188,15 @@ class CudaBackend:
         most = self.n_processors * epoch.BLOCKS_PER_PROCESSOR[plan.padded]
         n_blocks, work, _ = self._store.room_for_blocks(plan, min(-(-n // ROWS), most), 0)
         on_device = self._store.upload("w", params)
-        n_at_once = _batches_at_once(spec, n_blocks * ROWS, n_blocks) * n_blocks * ROWS
-        rows = np.arange(n, dtype=np.int32)
-        kernel = epoch.make_kernels(plan.padded, spec.cell).infer
-        for first in range(0, n, n_at_once):
-            some = rows[first : first + n_at_once]
+        tiles, rows = row_tiles(np.array([0, n])), self._store.upload("rows", np.arange(n, dtype=np.int32))
+        n_at_once = batches_at_once(spec, n_blocks * ROWS, n_blocks) * n_blocks
+        for first in range(0, len(tiles), n_at_once):
             launch(
-                kernel, n_blocks, 4 * plan.padded, *data, self._store.upload("rows", some), *rule, on_device, work,
-                plan.n_work, int(with_losses), losses[first // ROWS :] if with_losses else losses,
-                forecasts if with_losses else forecasts[first * spec.head_size :],
+                epoch.make_infer(plan.padded, spec.cell), n_blocks, 4 * plan.padded,
+                *data, rows, self._store.upload("tiles", tiles[first : first + n_at_once]), *rule, on_device, work,
+                plan.n_work, int(with_losses), losses[first:] if with_losses else losses, forecasts,
             )  # fmt: skip
-            if first + n_at_once < n:
+            if first + n_at_once < len(tiles):
                 cuda.synchronize()
 
     def _data(self, spec: NetworkSpec, plan: Plan, windows: Windows) -> tuple[DeviceWindows, object, object]:
@@ -225,6 +221,16 @@ class CudaBackend:
         )
 
 
+def row_tiles(
+    rows: NDArray[np.int64],  # [models+1] first row of each model
+) -> NDArray[np.int32]:
+    """Rows in tiles that are of one model each, ``[tiles,3]``: model, first row, number of rows."""
+    n_tiles = -(-np.diff(rows) // ROWS)
+    model = np.repeat(np.arange(len(n_tiles)), n_tiles)
+    first = rows[model] + ROWS * (np.arange(len(model)) - np.repeat(np.cumsum(n_tiles) - n_tiles, n_tiles))
+    return np.stack([model, first, np.minimum(ROWS, rows[model + 1] - first)], axis=1).astype(np.int32)
+
+
 def _plan(spec: NetworkSpec, params: NDArray, purpose: int) -> Plan:
     _check_float32(params)
     return make_plan(spec, purpose)
@@ -237,7 +243,7 @@ def _check_float32(array: NDArray) -> None:
         )
 
 
-def _batches_at_once(spec: NetworkSpec, batch_size: int, n_blocks: int) -> int:
+def batches_at_once(spec: NetworkSpec, batch_size: int, n_blocks: int) -> int:
     """Batches that take about ``LAUNCH_SECONDS``, by a low guess of the device's speed."""
     widths = (spec.n_features, *spec.hidden_sizes)
     n_gates, pairs = CELLS[spec.cell].n_gates, pairwise(widths)

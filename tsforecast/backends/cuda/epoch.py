@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from types import SimpleNamespace
 
-from numba import cuda, float32
+from numba import cuda, float32, int64
 
 from tsforecast.backends.cuda.activations import ONE, ZERO
 from tsforecast.backends.cuda.jit import device, kernel, load, store
@@ -74,7 +73,7 @@ def make_train(padded: int, cell: str, parts: bool):
         order,  # int32: rows of all batches, one after the other
         batch_rows,  # [batches,2] int32: where the rows of a batch begin in `order`, and how many they are
         scalars,  # [batches,N_SCALARS]
-        first_batches,  # [models+1] int32
+        begins, ends,  # [models] int32: the batches of each
         codes, rule, quantiles,  # [N_CODES] int32, [N_RULE], [Q]
         params, m, v,  # [models,P]
         gradients,  # [blocks,P]
@@ -90,10 +89,10 @@ def make_train(padded: int, cell: str, parts: bool):
         first_part, n_blocks, P = cuda.blockIdx.y * n_parts, cuda.gridDim.y * n_parts, load(table, PARAMS)
         block = first_part + part
         mine, gradient = work[block * n_work : (block + 1) * n_work], gradients[block * P : (block + 1) * P]
-        for model in range(cuda.blockIdx.y, len(first_batches) - 1, cuda.gridDim.y):
-            p, first_batch = params[model * P : (model + 1) * P], load(first_batches, model)
-            batch, is_finite = first_batch, True
-            while is_finite and batch < load(first_batches, model + 1):
+        for model in range(cuda.blockIdx.y, len(begins), cuda.gridDim.y):
+            p = params[model * P : (model + 1) * P]
+            batch, is_finite = int64(load(begins, model)), True
+            while is_finite and batch < load(ends, model):
                 at, begin, n_rows = batch * N_SCALARS, load(batch_rows, 2 * batch), load(batch_rows, 2 * batch + 1)
                 if load(scalars, at + SHARE) != ZERO:
                     n_tiles = (n_rows + 3) // 4
@@ -139,7 +138,7 @@ def make_train(padded: int, cell: str, parts: bool):
                 if is_finite:
                     batch += 1
             if part == 0 and tid == 0:
-                done[model] = batch - first_batch
+                done[model] = batch - load(begins, model)
 
     return train
 
@@ -155,7 +154,10 @@ def make_infer(padded: int, cell: str):
     def infer(
         table, values, x_starts, targets, y_starts, y_stride, weights, frames,
         rows,  # [N] int32
-        codes, rule, quantiles, params, work, n_work,
+        tiles,  # [tiles,3] int32: model, first row, and how many rows: 1 to 4
+        codes, rule, quantiles,
+        params,  # [models,P]
+        work, n_work,
         with_losses,  # int: 1 to write losses, 0 to write forecasts
         losses,  # [tiles] out: sum of weight * loss of the tile's rows
         forecasts,  # [N,K*Q] out: in the units of the data
@@ -163,11 +165,11 @@ def make_infer(padded: int, cell: str):
         shared = cuda.shared.array(N_SHARED, float32, alignment=16)
         sums = cuda.shared.array(N_WARPS, float32)
         tid, block, n_outputs = cuda.threadIdx.x, cuda.blockIdx.x, load(table, OUTPUTS) * load(table, QUANTILES)
-        mine = work[block * n_work : (block + 1) * n_work]
-        for tile in range(block, (len(rows) + 3) // 4, cuda.gridDim.x):
-            first, n = 4 * tile, min(4, len(rows) - 4 * tile)
+        mine, P = work[block * n_work : (block + 1) * n_work], load(table, PARAMS)
+        for tile in range(block, len(tiles) // 3, cuda.gridDim.x):
+            model, first, n = load(tiles, 3 * tile), load(tiles, 3 * tile + 1), load(tiles, 3 * tile + 2)
             read_windows(table, values, x_starts, frames, rows, first, n, mine, tid, THREADS)
-            forward(params, table, mine, shared, tid)
+            forward(params[model * P : (model + 1) * P], table, mine, shared, tid)
             if with_losses != 0:
                 loss = tile_loss(
                     table, codes, rule, quantiles, targets, y_starts, y_stride, weights, frames,
@@ -231,13 +233,3 @@ def make_differentiate(padded: int, cell: str):
             cuda.syncthreads()
 
     return differentiate
-
-
-def make_kernels(padded: int, cell: str) -> SimpleNamespace:
-    """All kernels of a size, each compiled where it is first launched."""
-    return SimpleNamespace(
-        train=make_train(padded, cell, False),
-        train_in_parts=make_train(padded, cell, True),
-        infer=make_infer(padded, cell),
-        differentiate=make_differentiate(padded, cell),
-    )
