@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import tsforecast.metrics as metrics
     from tsforecast.data.windowing import sliding_windows
     from tsforecast.estimators.many import fit_many
-    from tsforecast.estimators.regressors import LSTMRegressor
+    from tsforecast.estimators.regressors import GRURegressor, LSTMRegressor, RNNRegressor
     from tsforecast.estimators.window import WindowRegressor
     from tsforecast.forecasting.forecaster import Forecaster
     from tsforecast.persistence import load_model
@@ -36,9 +36,11 @@ __all__ = [
     "DataError",
     "DivergedError",
     "Forecaster",
+    "GRURegressor",
     "LSTMRegressor",
     "ModelFileError",
     "NotEnoughHistoryError",
+    "RNNRegressor",
     "TsForecastError",
     "WindowRegressor",
     "__version__",
@@ -52,7 +54,9 @@ __all__ = [
 # Public name -> the module that defines it; a name that is its module's own last part is the module itself.
 _LAZY = {
     "Forecaster": "tsforecast.forecasting.forecaster",
+    "GRURegressor": "tsforecast.estimators.regressors",
     "LSTMRegressor": "tsforecast.estimators.regressors",
+    "RNNRegressor": "tsforecast.estimators.regressors",
     "WindowRegressor": "tsforecast.estimators.window",
     "datasets": "tsforecast.datasets",
     "fit_many": "tsforecast.estimators.many",

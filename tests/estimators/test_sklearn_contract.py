@@ -6,7 +6,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from tsforecast import LSTMRegressor, WindowRegressor
+from tsforecast import GRURegressor, LSTMRegressor, RNNRegressor, WindowRegressor
 
 # Rows of a windowed table are time steps. These three checks permute, drop or repeat rows, which makes another series.
 ROWS_ARE_EXCHANGEABLE = {
@@ -29,6 +29,18 @@ def checks_of(estimator, without=()):
 @pytest.mark.needs_jit
 @pytest.mark.parametrize(("estimator", "check"), checks_of(LSTMRegressor()))
 def test_lstm_regressor(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.needs_jit
+@pytest.mark.parametrize(("estimator", "check"), checks_of(GRURegressor()))
+def test_gru_regressor(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.needs_jit
+@pytest.mark.parametrize(("estimator", "check"), checks_of(RNNRegressor()))
+def test_rnn_regressor(estimator, check):
     check(estimator)
 
 

@@ -48,7 +48,7 @@ def restore(cls, arrays: dict[str, np.ndarray], meta: dict[str, Any]):
     """Fitted estimator of class ``cls``; ``ModelFileError`` if the parts do not fit together."""
     model = cls(**anywhere(meta["params"]))
     model._validate_params()
-    network = _checked_network(meta["network"], cls._cell)
+    network = _checked_network(meta["network"], model._cell)
     spec = NetworkSpec(**network)
     for name in ("params", "opt_m", "opt_v"):
         if arrays[name].shape != (spec.n_params,) or arrays[name].dtype != arrays["params"].dtype:

@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+
+from tsforecast._compat import StrOptions
 from tsforecast.estimators.base import RecurrentRegressor
+
+VARIANTS = ("no_input_gate", "no_forget_gate", "no_output_gate", "no_input_activation", "no_output_activation",
+            "full_gate_recurrence")  # fmt: skip
+
+
+_LSTM_CONSTRAINTS = {
+    **RecurrentRegressor._parameter_constraints,
+    "peepholes": ["boolean"],
+    "coupled_gates": ["boolean"],
+    "variant": [StrOptions(set(VARIANTS)), None],
+}
+_RNN_CONSTRAINTS = {**RecurrentRegressor._parameter_constraints, "activation": [StrOptions({"tanh", "relu"})]}
 
 
 class LSTMRegressor(RecurrentRegressor):
@@ -84,6 +100,14 @@ class LSTMRegressor(RecurrentRegressor):
         Decay rates and the constant in the denominator of Adam (and RMSprop, which uses ``beta_2``).
     lr_gamma : float, default=0.95
     lr_step_size : int, default=30
+    peepholes : bool, default=False
+        Let the gates see the cell: input and forget gate the old one, the output gate the new one [2]_.
+    coupled_gates : bool, default=False
+        Forget just what is written: the forget gate is one minus the input gate, three quarters of the weights [3]_.
+    variant : str or None, default=None
+        Another member of the search over LSTMs [3]_: ``"no_input_gate"``, ``"no_forget_gate"``, ``"no_output_gate"``,
+        ``"no_input_activation"``, ``"no_output_activation"`` or ``"full_gate_recurrence"``. One of ``peepholes``,
+        ``coupled_gates`` and ``variant`` at a time.
 
     Attributes
     ----------
@@ -108,6 +132,8 @@ class LSTMRegressor(RecurrentRegressor):
     References
     ----------
     .. [1] S. Hochreiter, J. Schmidhuber: Long short-term memory. Neural Computation 9(8), 1997.
+    .. [2] F. Gers, J. Schmidhuber: Recurrent nets that time and count. IJCNN 2000.
+    .. [3] K. Greff, R. Srivastava, J. Koutnik, B. Steunebrink, J. Schmidhuber: LSTM: a search space odyssey. 2015.
 
     Examples
     --------
@@ -119,7 +145,7 @@ class LSTMRegressor(RecurrentRegressor):
     (26,)
     """
 
-    _cell = "lstm"
+    _parameter_constraints: dict = _LSTM_CONSTRAINTS
 
     def __init__(
         self,
@@ -159,39 +185,109 @@ class LSTMRegressor(RecurrentRegressor):
         epsilon=1e-8,
         lr_gamma=0.95,
         lr_step_size=30,
+        peepholes=False,
+        coupled_gates=False,
+        variant=None,
     ):
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.n_features_per_step = n_features_per_step
-        self.lag_order = lag_order
-        self.loss = loss
-        self.solver = solver
-        self.learning_rate_init = learning_rate_init
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.alpha = alpha
-        self.max_grad_norm = max_grad_norm
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.warm_start = warm_start
-        self.verbose = verbose
-        self.n_jobs = n_jobs
-        self.device = device
-        self.dtype = dtype
-        self.standardize = standardize
-        self.window_norm = window_norm
-        self.season_length = season_length
-        self.linear_skip = linear_skip
-        self.quantiles = quantiles
-        self.huber_delta = huber_delta
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.lr_gamma = lr_gamma
-        self.lr_step_size = lr_step_size
+        self._set_parameters(locals())
+
+    @property
+    def _cell(self) -> str:
+        asked = {"peephole": self.peepholes, "coupled": self.coupled_gates, self.variant: self.variant is not None}
+        names = [name for name, is_asked in asked.items() if is_asked]
+        if len(names) > 1:
+            raise ValueError(
+                f"peepholes={self.peepholes}, coupled_gates={self.coupled_gates} and variant={self.variant!r} exclude "
+                "one another; set one of them"
+            )
+        return f"lstm_{names[0]}" if names else "lstm"
+
+
+def _shares_parameters(own: str, references: str):
+    """Class decorator: adds to the docstring the parameters shared with ``LSTMRegressor``, the class's own, sources."""
+    shared = inspect.cleandoc(LSTMRegressor.__doc__ or "")
+    shared = shared[shared.index("Parameters\n---") : shared.index("References\n---")]
+    shared = re.sub(r"peepholes : bool.*?(?=\nAttributes)", own, shared, flags=re.DOTALL)
+
+    def extend(cls):
+        cls.__doc__ = f"{inspect.cleandoc(cls.__doc__)}\n\n{shared}References\n----------\n{references}\n"
+        return cls
+
+    return extend
+
+
+@_shares_parameters(
+    own="",
+    references=""".. [1] K. Cho et al.: Learning phrase representations using RNN encoder-decoder for statistical
+   machine translation. EMNLP 2014.""",
+)
+class GRURegressor(RecurrentRegressor):
+    """Gated recurrent unit network for windows of a time series.
+
+    Stacked GRU layers [1]_ in the form that resets after the multiply, as in cuDNN, PyTorch and Keras: three quarters
+    of the weights of an LSTM of as many units.
+    """
+
+    _cell = "gru"
+
+
+@_shares_parameters(
+    own="""activation : {"tanh", "relu"}, default="tanh"
+    Of every layer. ``"relu"`` has no bound: keep ``max_grad_norm``.
+""",
+    references=".. [1] J. Elman: Finding structure in time. Cognitive Science 14(2), 1990.",
+)
+class RNNRegressor(RecurrentRegressor):
+    """Plain recurrent (Elman) network for windows of a time series.
+
+    Stacked layers h = activation(W x + U h + b) [1]_: a quarter of the weights of an LSTM. Its memory fades within some
+    tens of steps; take ``LSTMRegressor`` or ``GRURegressor`` for longer ones.
+    """
+
+    _parameter_constraints: dict = _RNN_CONSTRAINTS
+
+    def __init__(
+        self,
+        hidden_layer_sizes=(50,),
+        *,
+        n_features_per_step=1,
+        lag_order="auto",
+        loss="squared_error",
+        solver="adam",
+        learning_rate_init=1e-3,
+        learning_rate="constant",
+        batch_size="auto",
+        max_iter=200,
+        alpha=0.0,
+        max_grad_norm=1.0,
+        shuffle=True,
+        random_state=None,
+        tol=1e-4,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        warm_start=False,
+        verbose=0,
+        n_jobs=None,
+        device="cpu",
+        dtype="float32",
+        standardize=True,
+        window_norm="none",
+        season_length=0,
+        linear_skip=False,
+        quantiles=(0.1, 0.5, 0.9),
+        huber_delta=1.0,
+        momentum=0.9,
+        nesterovs_momentum=True,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        lr_gamma=0.95,
+        lr_step_size=30,
+        activation="tanh",
+    ):
+        self._set_parameters(locals())
+
+    @property
+    def _cell(self) -> str:
+        return f"rnn_{self.activation}"
