@@ -22,6 +22,7 @@ REGISTERS_PER_BLOCK = 65536
 REGISTERS_PER_THREAD = 255
 SHARED_BYTES = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "sm_100": 227 * 1024}  # most of one block
 FLOAT64 = re.compile(r"[.]f64\b")
+PROCESSORS = 132
 _OPTIONS = ("fastmath", "max_registers", "launch_bounds", "lineinfo", "lto", "opt", "link")
 _FIGURES = {
     "registers": r"used (\d+) registers",
@@ -157,6 +158,7 @@ def recording():
         "pinned_array": lambda shape, dtype=np.float64, strides=None, order="C": np.zeros(shape, dtype, order),
         "stream": lambda: stream,
         "synchronize": lambda: None,
+        "get_current_device": lambda: SimpleNamespace(MULTIPROCESSOR_COUNT=PROCESSORS),
     }
     with ExitStack() as stack:
         for name, function in replaced.items():
