@@ -1,6 +1,6 @@
 """The CUDA backend: keeps arrays on the device, launches kernels, and lets Python in between launches.
 
-One launch runs many batches (see ``epoch``), for about ``LAUNCH_SECONDS`` at most, so that Ctrl-C is heard and no
+One launch runs many batches (see ``epoch``), for a fraction of a second, so that Ctrl-C is heard and no
 display driver's watchdog bites. Sums are taken in a fixed order, so that the same call gives the same bits on the same
 kind of device; the bits are not those of the CPU, and how many blocks share a batch depends on the device.
 """
@@ -8,7 +8,7 @@ kind of device; the bits are not those of the CPU, and how many blocks share a b
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from collections.abc import Sequence
 
 import numpy as np
 from numba import cuda
@@ -16,15 +16,13 @@ from numpy.typing import NDArray
 
 from tsforecast.backends.base import StepRule, TrainState, Windows, check_plain, loss_diverged
 from tsforecast.backends.cuda import epoch
-from tsforecast.backends.cuda.memory import DeviceWindows, Store, check_starts, frames_of, launch
+from tsforecast.backends.cuda.launches import batches_at_once, launch, row_tiles
+from tsforecast.backends.cuda.memory import DeviceWindows, Store, check_starts, frames_of
 from tsforecast.backends.cuda.optimizers import rule_codes, rule_scalars, schedule
 from tsforecast.backends.cuda.plan import INFERENCE, ROWS, TRAINING, Plan, make_plan
+from tsforecast.backends.members import Member
 from tsforecast.exceptions import BackendUnavailableError
-from tsforecast.spec import CELLS, NetworkSpec
-
-LAUNCH_SECONDS = 0.25
-# A low guess of what a block computes in a second, and of the least time that a step of a layer takes.
-BLOCK_OPERATIONS, STEP_SECONDS = 3e10, 2e-6
+from tsforecast.spec import NetworkSpec
 
 
 class CudaBackend:
@@ -85,7 +83,8 @@ class CudaBackend:
             table, self._store.upload("is_weight", plan.is_weight), *data, frames,
             self._store.upload("order", order.astype(np.int32)),
         )  # fmt: skip
-        scalars = schedule(rule, weight_sums, learning_rates, state.step)
+        steps = state.step + np.cumsum(weight_sums != 0.0)
+        scalars = schedule(rule, weight_sums, learning_rates, steps)
         device_state = [self._store.upload(n, a) for n, a in (("w", state.params), ("m", state.m), ("v", state.v))]
         losses = self._store.room("losses", len(scalars))
         totals, done = self._store.room("totals", 3 * n_blocks), self._store.room("done", 1, np.int32)
@@ -113,6 +112,14 @@ class CudaBackend:
             raise loss_diverged(state.step + 1)
         loss = losses.copy_to_host()[: len(scalars)].astype(np.float64)
         return float((loss[takes_step] * weight_sums[takes_step]).sum() / weight_sums.sum())
+
+    def train_fleet(self, spec: NetworkSpec, rule: StepRule, members: Sequence[Member], n_jobs: int) -> None:  # noqa: ARG002
+        """Train many networks of one kind, each by one block of threads; see ``fleet.train_fleet``."""
+        from tsforecast.backends.cuda.fleet import train_fleet
+
+        for member in members:
+            _plan(spec, member.state.params, TRAINING)
+        train_fleet(spec, rule, members, self.n_processors, self._rule(rule, spec))
 
     def evaluate(
         self,
@@ -221,16 +228,6 @@ class CudaBackend:
         )
 
 
-def row_tiles(
-    rows: NDArray[np.int64],  # [models+1] first row of each model
-) -> NDArray[np.int32]:
-    """Rows in tiles that are of one model each, ``[tiles,3]``: model, first row, number of rows."""
-    n_tiles = -(-np.diff(rows) // ROWS)
-    model = np.repeat(np.arange(len(n_tiles)), n_tiles)
-    first = rows[model] + ROWS * (np.arange(len(model)) - np.repeat(np.cumsum(n_tiles) - n_tiles, n_tiles))
-    return np.stack([model, first, np.minimum(ROWS, rows[model + 1] - first)], axis=1).astype(np.int32)
-
-
 def _plan(spec: NetworkSpec, params: NDArray, purpose: int) -> Plan:
     _check_float32(params)
     return make_plan(spec, purpose)
@@ -241,15 +238,3 @@ def _check_float32(array: NDArray) -> None:
         raise BackendUnavailableError(
             f"device='cuda' computes in float32, not in {array.dtype}; set dtype='float32' or use device='cpu'"
         )
-
-
-def batches_at_once(spec: NetworkSpec, batch_size: int, n_blocks: int) -> int:
-    """Batches that take about ``LAUNCH_SECONDS``, by a low guess of the device's speed."""
-    widths = (spec.n_features, *spec.hidden_sizes)
-    n_gates, pairs = CELLS[spec.cell].n_gates, pairwise(widths)
-    operations = sum(2 * n_gates * units * (below + 1 + units) for below, units in pairs)
-    n_rounds = -(-batch_size // (ROWS * n_blocks))
-    of_a_round = 3 * spec.n_timesteps * max(
-        ROWS * operations / BLOCK_OPERATIONS, STEP_SECONDS * len(spec.hidden_sizes)
-    )  # fmt: skip
-    return max(1, int(LAUNCH_SECONDS / (n_rounds * of_a_round)))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from typing import NamedTuple
 
 import numpy as np
 from numba import cuda
-from numba.core.errors import NumbaPerformanceWarning
 
 from tsforecast.backends.base import Windows
+from tsforecast.backends.cuda.launches import launch
 from tsforecast.backends.cuda.plan import Plan
 from tsforecast.backends.cuda.windows import N_FRAME, THREADS, measure
 from tsforecast.exceptions import BackendUnavailableError
@@ -18,14 +17,6 @@ from tsforecast.spec import NetworkSpec
 
 MOST_KEPT = 4  # sets of windows that stay on the device: of training, of validation, and of a fit before
 _OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
-
-
-def launch(kernel, grid, threads: int, *arguments) -> None:
-    """Launch a kernel on the default stream; a small grid is no mistake here."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NumbaPerformanceWarning)
-        configured = kernel[grid, threads]
-    configured(*arguments)
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -38,15 +38,19 @@ def rule_scalars(rule: StepRule) -> np.ndarray:
     return np.array(scalars, dtype=np.float32)
 
 
-def schedule(rule: StepRule, weight_sums: np.ndarray, rates: np.ndarray, step: int) -> np.ndarray:
-    """Scalars ``[batches, N_SCALARS]`` of the batches after ``step`` steps; one whose weights are zero takes none."""
+def schedule(
+    rule: StepRule,
+    weight_sums: np.ndarray,  # [batches]; a batch whose weights are zero takes no step
+    rates: np.ndarray,  # [batches]
+    steps: np.ndarray,  # [batches] number of each batch's step, from 1
+) -> np.ndarray:
+    """Scalars of all batches, ``[batches, N_SCALARS]``."""
     takes_step = weight_sums != 0.0
-    steps = step + np.cumsum(takes_step)
     scalars = np.zeros((len(rates), N_SCALARS))
     scalars[:, SHARE] = np.divide(1.0, weight_sums, out=np.zeros(len(rates)), where=takes_step)
     scalars[:, RATE], scalars[:, OVER_ROOT_2], scalars[:, KEEP] = rates, 1.0, 1.0
     if rule.solver in ("adam", "adamw"):
-        t = np.maximum(steps, 1)
+        t = np.maximum(steps, 1).astype(np.float64)
         scalars[:, RATE] /= 1.0 - rule.beta_1**t
         scalars[:, OVER_ROOT_2] = 1.0 / np.sqrt(1.0 - rule.beta_2**t)
     if rule.solver == "adamw":

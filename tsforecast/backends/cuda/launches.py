@@ -1,0 +1,47 @@
+"""Launching kernels, and cutting work into launches that end within a fraction of a second."""
+
+from __future__ import annotations
+
+import warnings
+from itertools import pairwise
+
+import numpy as np
+from numba.core.errors import NumbaPerformanceWarning
+from numpy.typing import NDArray
+
+from tsforecast.backends.cuda.plan import ROWS
+from tsforecast.spec import CELLS, NetworkSpec
+
+LAUNCH_SECONDS = 0.25
+# A low guess of what a block computes in a second, and of the least time that a step of a layer takes.
+BLOCK_OPERATIONS, STEP_SECONDS = 3e10, 2e-6
+
+
+def launch(kernel, grid, threads: int, *arguments) -> None:
+    """Launch a kernel on the default stream; a small grid is no mistake here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NumbaPerformanceWarning)
+        configured = kernel[grid, threads]
+    configured(*arguments)
+
+
+def row_tiles(
+    rows: NDArray[np.int64],  # [models+1] first row of each model
+) -> NDArray[np.int32]:
+    """Rows in tiles that are of one model each, ``[tiles,3]``: model, first row, number of rows."""
+    n_tiles = -(-np.diff(rows) // ROWS)
+    model = np.repeat(np.arange(len(n_tiles)), n_tiles)
+    first = rows[model] + ROWS * (np.arange(len(model)) - np.repeat(np.cumsum(n_tiles) - n_tiles, n_tiles))
+    return np.stack([model, first, np.minimum(ROWS, rows[model + 1] - first)], axis=1).astype(np.int32)
+
+
+def batches_at_once(spec: NetworkSpec, batch_size: int, n_blocks: int) -> int:
+    """Batches that take about ``LAUNCH_SECONDS``, by a low guess of the device's speed."""
+    widths = (spec.n_features, *spec.hidden_sizes)
+    n_gates, pairs = CELLS[spec.cell].n_gates, pairwise(widths)
+    operations = sum(2 * n_gates * units * (below + 1 + units) for below, units in pairs)
+    n_rounds = -(-batch_size // (ROWS * n_blocks))
+    of_a_round = 3 * spec.n_timesteps * max(
+        ROWS * operations / BLOCK_OPERATIONS, STEP_SECONDS * len(spec.hidden_sizes)
+    )  # fmt: skip
+    return max(1, int(LAUNCH_SECONDS / (n_rounds * of_a_round)))
