@@ -78,7 +78,7 @@ def store(typingctx, a, i, value):
         builder.store(args[2], _address(context, builder, sig.args[0], args[0], args[1]))
         return context.get_dummy_value()
 
-    return types.void(a, types.intp, types.float32), codegen
+    return types.void(a, types.intp, a.dtype), codegen
 
 
 @twin_of(_plain_load4)
