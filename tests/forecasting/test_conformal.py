@@ -98,7 +98,7 @@ def test_short_history_falls_back_on_the_seasonal_naive_errors():
 )
 def test_how_many_origins_are_held_out(lengths, origins):
     """Windows of 36 + 12: enough scores, but a third of the windows stays."""
-    assert _choose_origins(np.array(lengths), 48, 12, 12) == origins
+    assert _choose_origins(np.array(lengths), 48, 12, 12, 36) == origins
 
 
 def test_intervals_cover_new_data():

@@ -157,7 +157,7 @@ def test_series_that_cannot_train_are_still_forecast():
     ("params", "error", "words"),
     [
         ({"strategy": "recursive"}, ValueError, "'direct'"),
-        ({"scope": "local"}, ValueError, "'global'"),
+        ({"scope": "regional"}, ValueError, "'local'"),
         ({"horizon": 0}, ValueError, "horizon"),
         ({"transform": "boxcox"}, ValueError, "transform"),
         ({"n_timesteps": 6}, DataError, "one season of 12"),

@@ -103,6 +103,12 @@ class Panel:
         """Rows of each series [S]."""
         return np.diff(self.indptr)
 
+    def one(self, s: int) -> Panel:
+        """Series ``s`` as a panel of its own, over views."""
+        rows = slice(self.indptr[s], self.indptr[s + 1])
+        indptr = np.array([0, rows.stop - rows.start], dtype=np.int64)
+        return replace(self, values=self.values[rows], times=self.times[rows], indptr=indptr, ids=self.ids[s : s + 1])
+
     def series(self, s: int) -> np.ndarray:
         """Values of series ``s``, a view."""
         return self.values[self.indptr[s] : self.indptr[s + 1]]

@@ -80,7 +80,12 @@ def fit_many(estimators, X, y, sample_weight=None, *, n_jobs=None, names=None):
     def rows_of(x, y, w) -> Callable[[Any], TrainJob]:
         return lambda estimator: estimator._job_of_rows(x, y, w)
 
-    fit_jobs(zip(estimators, (rows_of(*parts) for parts in zip(*data, strict=True)), labels, strict=True), n_jobs)
+    makers = (rows_of(*parts) for parts in zip(*data, strict=True))
+    failed = fit_jobs(zip(estimators, makers, labels, strict=True), n_jobs)
+    if failed:
+        shown = "; ".join(f"{name}: {error}" for name, error in failed[:NAMED])
+        more = f"; and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
+        raise DivergedError(f"{len(failed)} of {n} networks diverged, the others are fitted. {shown}{more}")
     return estimators
 
 
@@ -95,8 +100,10 @@ def _one_each(data, n: int, what: str) -> Sequence:
     return data
 
 
-def fit_jobs(work: Iterable[tuple[RecurrentRegressor, Callable[[Any], TrainJob], str]], n_jobs: int | None) -> None:
-    """Fit estimators in chunks, so that memory is bounded by those of one chunk.
+def fit_jobs(
+    work: Iterable[tuple[RecurrentRegressor, Callable[[Any], TrainJob], str]], n_jobs: int | None
+) -> list[tuple[str, DivergedError]]:
+    """Fit estimators in chunks, so that memory is bounded by those of one chunk; those that diverged, by name.
 
     Parameters
     ----------
@@ -104,22 +111,12 @@ def fit_jobs(work: Iterable[tuple[RecurrentRegressor, Callable[[Any], TrainJob],
         ``make_job(estimator)`` starts the estimator's ``fit`` and returns what is to be trained.
     n_jobs : int or None
         Threads.
-
-    Raises
-    ------
-    DivergedError
-        After all were fitted, naming those that diverged.
     """
     work, threads = iter(work), n_threads(n_jobs)
     failed: list[tuple[str, DivergedError]] = []
-    n = 0
     while chunk := list(islice(work, CHUNK)):
-        n += len(chunk)
         failed += _fit_chunk(chunk, threads)
-    if failed:
-        shown = "; ".join(f"{name}: {error}" for name, error in failed[:NAMED])
-        more = f"; and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
-        raise DivergedError(f"{len(failed)} of {n} networks diverged, the others are fitted. {shown}{more}")
+    return failed
 
 
 def _fit_chunk(chunk, n_jobs: int) -> list[tuple[str, DivergedError]]:

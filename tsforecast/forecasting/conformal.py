@@ -41,30 +41,32 @@ def calibration_scores(panel: Panel, recipe: Recipe) -> np.ndarray:
     """
     spec = recipe.spec
     span, k = spec.n_timesteps + spec.n_outputs, spec.n_outputs
-    origins = _choose_origins(panel.lengths, span, k, spec.season_length)
+    least = span if recipe.local else spec.n_timesteps  # rows of a scored series, besides those held out
+    origins = _choose_origins(panel.lengths, span, k, spec.season_length, least)
     if origins == 0:
         logger.info("calibrating intervals on seasonal naive errors: too little history to hold rows out")
         return _naive_scores(panel, recipe)
     drop = k + origins - 1
     logger.info("calibrating intervals: a model without the last %d rows of each series is scored on them", drop)
-    full = panel.select(np.flatnonzero(panel.lengths - drop >= spec.n_timesteps))
+    full = panel.select(np.flatnonzero(panel.lengths - drop >= least))
     trained = recipe.train(full.head(drop))
     z = trained.scaling.apply(full)
     ends = full.indptr[1:, None] - k - np.arange(origins)  # one past the last row of each scored window
-    predicted = forecast(trained.model, z, (ends - spec.n_timesteps).ravel(), spec)
+    series = np.repeat(np.arange(len(full)), origins)
+    predicted = forecast(trained.model, z, (ends - spec.n_timesteps).ravel(), series, spec)
     actual = z[ends.ravel()[:, None] + np.arange(k)]
     # In the unit that widths are later multiplied with: the unit of the shortened history can be tiny, or none at all.
     unit = SeriesScaling.fit(full, spec.season_length, recipe.log).unit_of_error / trained.scaling.scale
     return np.abs(actual - predicted) / np.repeat(unit, origins)[:, None]
 
 
-def _choose_origins(lengths, span, k, season_length) -> int:
+def _choose_origins(lengths, span, k, season_length, least) -> int:
     """Return how many origins of each series to score (c); 0 where that would leave too little to train on."""
     total = np.maximum(lengths - span + 1, 0).sum()
     wanted = min(max(-(-WANTED_SCORES // len(lengths)), 1), 2 * max(season_length, k, 12))
     for origins in range(wanted, 0, -1):
         left = np.maximum(lengths - (k + origins - 1) - span + 1, 0).sum()
-        scored = (lengths - (k + origins - 1) >= span - k).sum() * origins
+        scored = (lengths - (k + origins - 1) >= least).sum() * origins
         if left >= max(LEAST_TRAINING * total, 1) and scored >= FEWEST_SCORES:
             return origins
     return 0

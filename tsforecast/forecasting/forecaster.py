@@ -17,6 +17,7 @@ from tsforecast.estimators._state import anywhere
 from tsforecast.exceptions import DataError, ModelFileError
 from tsforecast.forecasting import defaults, models
 from tsforecast.forecasting.conformal import calibration_scores
+from tsforecast.forecasting.local import refuse_untrained
 from tsforecast.forecasting.scaling import choose_log, refuse_beyond
 from tsforecast.forecasting.state import FittedState, make_spec
 from tsforecast.forecasting.training import Recipe
@@ -25,7 +26,7 @@ from tsforecast.spec import WINDOW_NORMS
 
 
 class Forecaster(BaseEstimator):
-    """Forecast every series of a long frame with one model that learns from all of them.
+    """Forecast every series of a long frame, with one model that learns from all of them or one for each.
 
     The model maps the last ``n_timesteps`` values of a series to the next ``horizon`` values at once. Every window is
     normalised by itself, and what is learned is the difference from the last season repeated.
@@ -46,8 +47,11 @@ class Forecaster(BaseEstimator):
         T, the window length, at least ``season_length`` and 2. None: 2 to 3 seasons, shorter for short series.
     strategy : {"direct"}, default="direct"
         All steps at once.
-    scope : {"global"}, default="global"
-        One model for all series.
+    scope : {"global", "local"}, default="global"
+        One model for all series, or one for each, with the bits of a Forecaster of that series alone (given
+        ``n_timesteps``, ``season_length`` and ``transform``, which are chosen for all series together). Our networks
+        are trained side by side on ``n_jobs`` threads. Every series then needs ``n_timesteps + horizon`` rows; one
+        whose training diverges is named in a warning and forecast by its last season repeated.
     season_length : int, default=None
         m, steps in a season; 1 for none. None: by ``freq`` (``MS`` 12, ``W`` 52, ``D`` 7, ``h`` 24, ...), and 1 where
         the longest series does not hold one season and one horizon.
@@ -78,7 +82,7 @@ class Forecaster(BaseEstimator):
     Attributes
     ----------
     estimator_ : regressor
-        The fitted model.
+        The fitted model; with ``scope="local"`` a mapping from the id of each series to its model.
     freq_ : str
         Frequency, as a pandas alias or a number.
     n_timesteps_, season_length_ : int
@@ -102,7 +106,7 @@ class Forecaster(BaseEstimator):
         "freq": "no_validation",
         "n_timesteps": [Interval(Integral, 2, None, closed="left"), None],
         "strategy": [StrOptions({"direct"})],
-        "scope": [StrOptions({"global"})],
+        "scope": [StrOptions({"global", "local"})],
         "season_length": [Interval(Integral, 1, None, closed="left"), None],
         "window_norm": [StrOptions({"auto", *WINDOW_NORMS})],
         "linear_skip": ["boolean"],
@@ -204,13 +208,16 @@ class Forecaster(BaseEstimator):
         if panel.lengths.max() < steps + self.horizon:
             refuse_untrainable(panel, steps, self.horizon)
         refuse_short(panel, steps)
+        if self.scope == "local":
+            refuse_untrained(panel, steps, self.horizon)
         log = choose_log(panel, self.transform, season)
         norm = defaults.window_norm(log) if self.window_norm == "auto" else self.window_norm
         spec = make_spec(steps, self.horizon, season, norm, self.linear_skip)
-        recipe = Recipe(spec, log, self._make_estimator, self.random_state, self.n_jobs, self.device)
+        local = self.scope == "local"
+        recipe = Recipe(spec, log, self._make_estimator, self.random_state, self.n_jobs, self.device, local)
         scores = calibration_scores(panel, recipe) if self.calibrate else None
         trained = recipe.train(panel)
-        alias = self.alias or type(trained.model if self.estimator is None else self.estimator).__name__
+        alias = self.alias or type(self._make_estimator(1)).__name__
         # Nothing of self changes before all of this has succeeded.
         state = FittedState(spec, trained.model, trained.scaling, scores, panel.tail(steps), alias)
         self._publish(state, trained.n_windows)

@@ -6,12 +6,15 @@ normalisation is done here, in float64, with the arithmetic of the reference bac
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 
 from tsforecast.backends.base import Windows
 from tsforecast.backends.reference.windows import gather, gather_targets, normalise
+from tsforecast.exceptions import DivergedError
 from tsforecast.spec import NetworkSpec
 
 CHUNK = 8192  # windows built together when a foreign regressor predicts
@@ -24,7 +27,12 @@ def is_native(estimator) -> bool:
 
 def compute_dtype(estimator) -> str:
     """Return the type that values must fit into."""
-    return estimator.dtype if is_native(estimator) else "float64"
+    return getattr(estimator, "dtype", "float64") if is_native(estimator) or is_local(estimator) else "float64"
+
+
+def is_local(model) -> bool:
+    """Tell whether this is a model for each series."""
+    return isinstance(model, Mapping)
 
 
 def configure(estimator, spec: NetworkSpec, random_state, n_jobs, device=None):
@@ -60,9 +68,7 @@ def stops_early(model) -> bool:
 def fit_model(model, windows: Windows, spec: NetworkSpec, held_out: Windows | None = None):
     """Train on windows in model units; return the fitted model (a wrapper, where one is needed)."""
     if is_native(model):
-        return model._fit_windows(
-            windows, n_timesteps=spec.n_timesteps, n_features=1, n_outputs=spec.n_outputs, val=held_out
-        )
+        return model._fit_windows(windows, val=held_out, **_shape(spec))
     from sklearn.multioutput import MultiOutputRegressor
     from sklearn.utils import get_tags
     from sklearn.utils.validation import has_fit_parameter
@@ -75,6 +81,22 @@ def fit_model(model, windows: Windows, spec: NetworkSpec, held_out: Windows | No
     elif not get_tags(model).target_tags.multi_output:
         model = MultiOutputRegressor(model)
     return model.fit(x[:, :, 0], y, **weighted)
+
+
+def job_maker(windows: Windows, spec: NetworkSpec, held_out: Windows | None) -> Callable[[Any], Any]:
+    """For ``fit_side_by_side``: from one of our models to its training on these windows."""
+    return lambda model: model._job_of_windows(windows, val=held_out, **_shape(spec))
+
+
+def _shape(spec: NetworkSpec) -> dict[str, int]:
+    return {"n_timesteps": spec.n_timesteps, "n_features": 1, "n_outputs": spec.n_outputs}
+
+
+def fit_side_by_side(work: Iterable[tuple], n_jobs: int | None) -> list[tuple[str, DivergedError]]:
+    """Fit our models, given with their ``job_maker`` and name; those that diverged, by name."""
+    from tsforecast.estimators.many import fit_jobs
+
+    return fit_jobs(work, n_jobs)
 
 
 def predict_model(model, values: np.ndarray, starts: np.ndarray, spec: NetworkSpec) -> np.ndarray:

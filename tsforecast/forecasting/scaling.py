@@ -50,6 +50,12 @@ class SeriesScaling:
         constant = np.maximum.reduceat(panel.values, starts) == np.minimum.reduceat(panel.values, starts)
         return cls(log, location, scale, np.where(varies, error, 1.0), constant)
 
+    @classmethod
+    def joined(cls, parts: list[SeriesScaling]) -> SeriesScaling:
+        """Those of all series together; all or none are of logarithms."""
+        names = ("location", "scale", "error_scale", "constant")
+        return cls(parts[0].log, *(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
     @property
     def unit_of_error(self) -> np.ndarray:
         """``error_scale`` in units of ``u`` instead of z [S]: what scores of differently scaled models share."""

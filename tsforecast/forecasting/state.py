@@ -42,9 +42,10 @@ class FittedState:
     def columns(self, h: int, levels: list[float]) -> dict[str, np.ndarray]:
         """Forecast h steps of every series: flat columns of h values a series, all finite."""
         panel = self.panel
-        z = forecast(self.model, self.scaling.apply(panel), last_windows(panel, self.spec), self.spec)[:, :h]
+        series = np.arange(len(panel))
+        z = forecast(self.model, self.scaling.apply(panel), last_windows(panel, self.spec), series, self.spec)[:, :h]
         last = panel.values[panel.indptr[1:] - 1]
-        columns = self._to_data(z, np.arange(len(panel)), self.scaling.constant, last, levels)
+        columns = self._to_data(z, series, self.scaling.constant, last, levels)
         return {name: values.ravel() for name, values in columns.items()}
 
     def columns_from(self, panel: Panel, back: np.ndarray, h: int, levels: list[float]) -> dict[str, np.ndarray]:
@@ -66,11 +67,11 @@ class FittedState:
         s, c = len(panel), len(back)
         ends = panel.indptr[1:, None] - back
         z = self._checked_scaled(panel, rows_since=int(back[0]))
-        forecasts = forecast(self.model, z, (ends - self.spec.n_timesteps).ravel(), self.spec)[:, :h]
+        series = np.repeat(np.arange(s), c)
+        forecasts = forecast(self.model, z, (ends - self.spec.n_timesteps).ravel(), series, self.spec)[:, :h]
         unlike = panel.values != np.repeat(panel.values[panel.indptr[:-1]], panel.lengths)
         place = np.where(unlike, np.arange(len(unlike)), len(unlike))
         constant = ends <= np.minimum.reduceat(place, panel.indptr[:-1])[:, None]
-        series = np.repeat(np.arange(s), c)
         columns = self._to_data(forecasts, series, constant.ravel(), panel.values[ends - 1].ravel(), levels)
         return {name: values.reshape(s, c, h) for name, values in columns.items()}
 
@@ -123,6 +124,11 @@ class FittedState:
         place = {(type(name), name): s for s, name in enumerate(self.panel.ids)}
         source = np.array([place.get((type(name), name), -1) for name in joined.ids], dtype=np.int64)
         known = source >= 0
+        if models.is_local(self.model) and not known.all():
+            raise DataError(
+                f"series {joined.ids[np.argmin(known)]!r} was not there in fit, and scope='local' forecasts each "
+                "series with a model of its own; fit again, or fit with scope='global'"
+            )
         for field in ("location", "scale", "error_scale"):
             getattr(own, field)[known] = getattr(self.scaling, field)[source[known]]
         own.constant[known] &= self.scaling.constant[source[known]]
