@@ -5,10 +5,10 @@ A cell that is not used costs nothing: its kernels are compiled when an entry po
 
 from __future__ import annotations
 
-from numba.extending import overload
+from numba import types
 
 from tsforecast.backends.cpu import gru, lstm, rnn
-from tsforecast.backends.cpu.jit import JIT_DISABLED
+from tsforecast.backends.cpu.jit import twin_of
 
 CELLS = {
     "lstm": lstm.make_kernels(),
@@ -26,57 +26,41 @@ CELLS = {
 }
 
 
-def infer(net, T, B, D, H, w, extra, xh, c, z):
-    """The cell's ``infer``."""
-    CELLS[type(net).cell].infer(T, B, D, H, w, extra, xh, c, z)
+def _call(name: str, net, arguments):
+    """Signature and code of a call of the pass ``name`` of the net's cell."""
+    chosen = getattr(CELLS[net.instance_class.cell], name)
+    kinds = tuple(types.unliteral(a) for a in arguments)
+    chosen.compile(kinds)
+
+    def codegen(context, builder, sig, args):
+        result = chosen.overloads[kinds]
+        context.add_linking_libs([result.library])
+        values = [context.cast(builder, *value) for value in zip(args[1:], sig.args[1:], kinds, strict=True)]
+        context.call_internal(builder, result.fndesc, result.signature, values)
+        return context.get_dummy_value()
+
+    return types.void(net, *arguments), codegen
 
 
-def forward(net, T, B, D, H, w, extra, xh, c, gates, kept):
-    """The cell's ``forward``."""
-    CELLS[type(net).cell].forward(T, B, D, H, w, extra, xh, c, gates, kept)
+@twin_of(lambda net, *arguments: CELLS[type(net).cell].infer(*arguments))
+def infer(typingctx, net, T, B, D, H, w, extra, xh, c, z):
+    """The ``infer`` of the net's cell."""
+    return _call("infer", net, (T, B, D, H, w, extra, xh, c, z))
 
 
+@twin_of(lambda net, *arguments: CELLS[type(net).cell].forward(*arguments))
+def forward(typingctx, net, T, B, D, H, w, extra, xh, c, gates, kept):
+    """The ``forward`` of the net's cell."""
+    return _call("forward", net, (T, B, D, H, w, extra, xh, c, gates, kept))
+
+
+@twin_of(lambda net, *arguments: CELLS[type(net).cell].backward(*arguments))
 def backward(
-    net, T, B, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx, dh, dc, dz, dx, dw, dextra
-):
-    """The cell's ``backward``."""
-    CELLS[type(net).cell].backward(
-        T, B, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx, dh, dc, dz, dx, dw, dextra
-    )
-
-
-if not JIT_DISABLED:
-
-    @overload(infer, inline="always")
-    def _choose_infer(net, T, B, D, H, w, extra, xh, c, z):
-        chosen = CELLS[net.instance_class.cell].infer
-
-        def call(net, T, B, D, H, w, extra, xh, c, z):
-            chosen(T, B, D, H, w, extra, xh, c, z)
-
-        return call
-
-    @overload(forward, inline="always")
-    def _choose_forward(net, T, B, D, H, w, extra, xh, c, gates, kept):
-        chosen = CELLS[net.instance_class.cell].forward
-
-        def call(net, T, B, D, H, w, extra, xh, c, gates, kept):
-            chosen(T, B, D, H, w, extra, xh, c, gates, kept)
-
-        return call
-
-    @overload(backward, inline="always")
-    def _choose_backward(
-        net, T, B, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx, dh, dc, dz, dx, dw, dextra
-    ):
-        chosen = CELLS[net.instance_class.cell].backward
-
-        def call(
-            net, T, B, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx,
-            dh, dc, dz, dx, dw, dextra,
-        ):  # fmt: skip
-            chosen(
-                T, B, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx, dh, dc, dz, dx, dw, dextra
-            )
-
-        return call
+    typingctx, net, T, B, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx,
+    dh, dc, dz, dx, dw, dextra,
+):  # fmt: skip
+    """The ``backward`` of the net's cell."""
+    return _call(
+        "backward", net,
+        (T, B, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx, dh, dc, dz, dx, dw, dextra),
+    )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tsforecast.backends.cpu.jit import inlined, kernel
+from tsforecast.backends.cpu.jit import inlined
 from tsforecast.backends.cpu.lanes import LANES
 from tsforecast.backends.cpu.tile import multiply
 
@@ -36,7 +36,7 @@ def clear_state(
         c[q] = 0
 
 
-@kernel
+@inlined
 def weight_gradient(
     N, P, K, V,
     a, a0, S,  # [N,S] from a0: columns 0..K-1 meet the right side

@@ -85,16 +85,16 @@ def sum_columns(columns, sums):
     return (s0 + s1) + (s2 + s3)
 
 
-@kernel
+@inlined
 def step_panel(panel, rule, scalars, params, gradient, m, v):
     """One step of the optimiser for one panel, and the transposed copies of its new weights."""
     first, width, bias = panel[P_AT], panel[P_VECTORS] * LANES, panel[P_BIAS]
     last = first + panel[P_ROWS] * width
     at_bias = min(last, first + bias * width)
     below_bias = min(last, at_bias + width)
-    update(rule, first, at_bias, True, scalars, params, gradient, m, v)
-    update(rule, at_bias, below_bias, False, scalars, params, gradient, m, v)
-    update(rule, below_bias, last, True, scalars, params, gradient, m, v)
+    cuts = (first, at_bias, below_bias, last)
+    for part in range(3):  # weights, bias, weights: in a loop, since every call with a constant is compiled by itself
+        update(rule, cuts[part], cuts[part + 1], part != 1, scalars, params, gradient, m, v)
     transpose_panel(panel, params)
 
 
