@@ -6,27 +6,49 @@ stands in which slot (-1: none, and its weights are zero); where a gate reads ``
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import lru_cache
+from importlib import import_module
+from typing import Any, NamedTuple
 
 from tsforecast.spec import CELLS as CELL_SPECS
 
-
-class Slots(NamedTuple):
-    """Column of each slot in ``w_x``, ``w_h`` and the biases; ``n_columns`` are those of ``w_x``, in units of H."""
-
-    n_columns: int
-    x: tuple[int, int, int, int]
-    h: tuple[int, int, int, int]
-    b: tuple[int, int, int, int]
+Columns = tuple[int, int, int, int]
 
 
 class Cell(NamedTuple):
-    """Slots, and the module with ``step`` and ``step_backward``."""
+    """Module and options of the cell's ``step``, and the column of each slot in ``w_x``, ``w_h`` and the biases."""
 
-    slots: Slots
     module: str
+    options: dict[str, Any]
+    x: Columns
+    h: Columns
+    b: Columns
 
 
+def _lstm(name: str, **options: bool) -> Cell:
+    """A variant of the LSTM, whose slots are i, f, g, o."""
+    slots = tuple(CELL_SPECS[name].columns.find(gate) for gate in "ifgo")
+    gates = {gate: column >= 0 for gate, column in zip("ifgo", slots, strict=True) if gate != "g"}
+    return Cell("lstm", gates | options, slots, slots, slots)  # type: ignore[arg-type]
+
+
+_FIRST = (0, -1, -1, -1)
 CELLS = {
-    "lstm": Cell(Slots(CELL_SPECS["lstm"].n_gates, (0, 1, 2, 3), (0, 1, 2, 3), (0, 1, 2, 3)), "lstm"),
+    "rnn_tanh": Cell("rnn", {}, _FIRST, _FIRST, _FIRST),
+    "rnn_relu": Cell("rnn", {"relu": True}, _FIRST, _FIRST, _FIRST),
+    "lstm": _lstm("lstm"),
+    "lstm_coupled": _lstm("lstm_coupled", coupled=True),
+    "lstm_no_input_gate": _lstm("lstm_no_input_gate"),
+    "lstm_no_forget_gate": _lstm("lstm_no_forget_gate"),
+    "lstm_no_output_gate": _lstm("lstm_no_output_gate"),
+    "lstm_no_input_activation": _lstm("lstm_no_input_activation", input_activation=False),
+    "lstm_no_output_activation": _lstm("lstm_no_output_activation", output_activation=False),
+    "gru": Cell("gru", {}, (0, 1, 2, -1), (0, 1, -1, 2), (0, 1, 2, 3)),  # b_h stands behind b
 }
+
+
+@lru_cache
+def make_cell(name: str):
+    """Device functions ``(step, step_backward)`` of a cell."""
+    cell = CELLS[name]
+    return import_module(f"tsforecast.backends.cuda.{cell.module}").make(**cell.options)

@@ -8,13 +8,12 @@ from thread to thread through two buffers of shared memory in turn. Letters and 
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib import import_module
 from types import SimpleNamespace
 
 from numba import cuda, float32
 
-from tsforecast.backends.cuda import cells
 from tsforecast.backends.cuda.activations import ZERO
+from tsforecast.backends.cuda.cells import make_cell
 from tsforecast.backends.cuda.head import add_gradient
 from tsforecast.backends.cuda.jit import ALL_LANES, device, load, load4, renewed, store, store4
 from tsforecast.backends.cuda.plan import (
@@ -43,8 +42,7 @@ STEPS_AT_ONCE = 4  # whose inputs a thread multiplies by one weight that it has 
 @lru_cache
 def make_layer(padded: int, cell: str) -> SimpleNamespace:
     """Device functions for layers of ``padded`` units."""
-    tile, unit = make_tile(padded), import_module(f"tsforecast.backends.cuda.{cells.CELLS[cell].module}")
-    step, step_backward = unit.step, unit.step_backward
+    tile, (step, step_backward) = make_tile(padded), make_cell(cell)
     hold_forward, hold_backward, multiply = tile.hold_forward, tile.hold_backward, tile.multiply
     Hp, ROW = padded, 4 * padded  # numbers of a row: units, slots of all units
     FOUR_ROWS, FOUR_ROWS_OF_SLOTS = 4 * padded, 16 * padded

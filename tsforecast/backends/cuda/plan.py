@@ -25,7 +25,7 @@ import numpy as np
 
 from tsforecast.backends.cuda import cells
 from tsforecast.exceptions import BackendUnavailableError
-from tsforecast.spec import WINDOW_NORMS, NetworkSpec
+from tsforecast.spec import CELLS, WINDOW_NORMS, NetworkSpec
 
 ROWS = 4  # of a tile: what a block of threads works on at once
 SLOTS = 4  # gate columns that a kernel has for a unit
@@ -84,7 +84,7 @@ def make_plan(spec: NetworkSpec, purpose: int) -> Plan:
     """Lay out a network for ``INFERENCE`` or ``TRAINING``."""
     padded, T = padded_size(spec), spec.n_timesteps
     places = {block.name: block.offset for block in spec.blocks}
-    slots = cells.CELLS[spec.cell].slots
+    slots, n_gates = cells.CELLS[spec.cell], CELLS[spec.cell].n_gates
     work = _Heap()
     net = np.full(N_NET, -1, dtype=np.int64)
     width = -(-spec.n_features // CHUNK) * CHUNK
@@ -92,7 +92,7 @@ def make_plan(spec: NetworkSpec, purpose: int) -> Plan:
     layers = []
     for i, (below, units) in enumerate(pairwise((spec.n_features, *spec.hidden_sizes))):
         layer = np.full(N_LAYER, -1, dtype=np.int64)
-        n_columns = slots.n_columns * units
+        n_columns = n_gates * units
         layer[[UNITS, WIDTH, INPUTS, X, COLUMNS]] = units, width, below, x, n_columns
         for first, name, columns in ((X_SLOT, "w_x", slots.x), (H_SLOT, "w_h", slots.h), (B_SLOT, "b", slots.b)):
             for slot, column in enumerate(columns):
