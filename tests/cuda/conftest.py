@@ -7,7 +7,7 @@ from pathlib import Path
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
 
 collect_ignore_glob = (
-    ["test_availability.py", "test_compiled_*.py", "test_on_gpu.py", "test_simulation.py"]
+    ["test_availability.py", "test_gpu_check.py", "test_compiled_*.py", "test_on_gpu.py", "test_simulation.py"]
     if SIMULATED
     else ["test_simulated_*.py"]
 )
