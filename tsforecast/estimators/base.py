@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 
 from tsforecast._compat import CallbackSupportMixin, _fit_context, validate_data
 from tsforecast.backends.base import StepRule, TrainState, Windows, get_backend, predict
-from tsforecast.estimators import _rows, _scaling
+from tsforecast.estimators import _rows, _scaling, explain
 from tsforecast.estimators._config import PARAMETER_CONSTRAINTS, n_threads, network_fields, train_config
 from tsforecast.estimators._epochs import EpochReporter
 from tsforecast.estimators._inputs import flat_buffer, flatten_windows, reverse_time
@@ -304,6 +304,80 @@ class RecurrentRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
         self._check_fitted()
         return Stream(self, n_streams)
 
+    # ------------------------------------------------------------- explaining
+
+    def trace(self, X) -> explain.Trace:
+        """Gates, cell and hidden states of every step of windows ``X``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, T*F) or ndarray of shape (n, T, F)
+
+        Returns
+        -------
+        trace : dict of (int, str) to ndarray of shape (n, T, H)
+            By layer and name (``h``; ``c, i, f, g, o`` of an LSTM; ``r, z, n`` of a GRU), float64, from the readable
+            equations: equal to what the kernels compute within rounding. ``trace.to_frame()`` is the tidy table.
+        """
+        return explain.trace(self, self._time_ordered(X))
+
+    def saliency(self, X, *, output: int = 0) -> np.ndarray:
+        """Derivative of the forecast by every input of windows ``X``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, T*F) or ndarray of shape (n, T, F)
+        output : int, default=0
+            Step of the horizon.
+
+        Returns
+        -------
+        saliency : ndarray of shape (n, T, F)
+            Units of the target for a unit of the feature, oldest step first.
+
+        Raises
+        ------
+        DataError
+            If the model normalises each window (``window_norm``, ``season_length``).
+        """
+        return explain.saliency(self, self._time_ordered(X), output)
+
+    def integrated_gradients(self, X, *, baseline=None, n_points: int = 32, output: int = 0) -> np.ndarray:
+        """Share of every input in the difference between the forecast and that of a baseline window.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, T*F) or ndarray of shape (n, T, F)
+        baseline : array-like of shape (T, F) or (T*F,), default=None
+            Window to compare with, oldest step first; None is the mean of every feature in training (0 without
+            ``standardize``).
+        n_points : int, default=32
+            Points of the quadrature.
+        output : int, default=0
+            Step of the horizon.
+
+        Returns
+        -------
+        attributions : ndarray of shape (n, T, F)
+            In units of the target, oldest step first. They add up to ``predict(X) - predict(baseline)`` [1]_.
+
+        Raises
+        ------
+        DataError
+            If the model normalises each window (``window_norm``, ``season_length``).
+
+        References
+        ----------
+        .. [1] M. Sundararajan, A. Taly, Q. Yan: Axiomatic attribution for deep networks. ICML 2017.
+        """
+        windows = self._time_ordered(X)
+        shape = windows.shape[1:]
+        if baseline is None:
+            baseline = np.zeros(shape) if self._x_mean is None else np.broadcast_to(self._x_mean, shape)
+        return explain.integrated_gradients(
+            self, windows, np.asarray(baseline, dtype=np.float64).reshape(shape), n_points, output
+        )
+
     def predict_quantiles(self, X):
         """All quantiles of a model with ``loss="quantile"``, sorted so that they do not cross.
 
@@ -325,13 +399,20 @@ class RecurrentRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
 
     def _outputs(self, X) -> np.ndarray:
         """Validated rows through the network: ``[n, K*Q]``."""
+        return self._predict_windows(*flat_buffer(self._validated(X), self._n_features_per_step))
+
+    def _validated(self, X) -> np.ndarray:
+        """Rows ``[n, T*F]``, the oldest step first."""
         self._check_fitted()
         X, shape = flatten_windows(X)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         _rows.check_window_shape(self, shape)
-        if self._newest_first:
-            X = reverse_time(X, self._n_features_per_step)
-        return self._predict_windows(*flat_buffer(X, self._n_features_per_step))
+        return reverse_time(X, self._n_features_per_step) if self._newest_first else X
+
+    def _time_ordered(self, X) -> np.ndarray:
+        """Rows as windows ``[n,T,F]`` in float64."""
+        rows = self._validated(X)
+        return rows.reshape(len(rows), self._n_timesteps, self._n_features_per_step).astype(np.float64)
 
     def _check_fitted(self) -> None:
         # check_is_fitted of scikit-learn takes a tenth of the time that predicting one row may take.

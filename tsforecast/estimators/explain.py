@@ -1,0 +1,117 @@
+"""What a fitted network did with a window: its gates and states, and what each input was worth to the forecast.
+
+Letters: n windows, T steps, F features, H units of a layer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tsforecast.backends.base import get_backend
+from tsforecast.estimators import _scaling
+from tsforecast.exceptions import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_CHUNK = 256  # windows whose states are held at once
+
+
+class Trace(dict):
+    """Gates and states by layer and name, ``{(layer, name): array (n, T, H)}``; names are those of the equations.
+
+    ``h`` is the hidden state, which is also the layer's output; an LSTM has ``c`` and the gates ``i f g o``, a GRU ``r
+    z n``; see ``tsforecast.backends.reference``.
+    """
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a number: columns ``window, step, layer, name, unit, value``."""
+        import pandas as pd
+
+        parts = []
+        for (layer, name), values in self.items():
+            window, step, unit = (axis.ravel() for axis in np.indices(values.shape))
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "window": window,
+                        "step": step,
+                        "layer": layer,
+                        "name": name,
+                        "unit": unit,
+                        "value": values.ravel(),
+                    }
+                )
+            )
+        return pd.concat(parts, ignore_index=True)
+
+
+def trace(model, windows: np.ndarray) -> Trace:
+    """Run windows ``[n,T,F]``, in the units of ``X``, through the reference equations and keep what they compute."""
+    from tsforecast.backends.reference import network
+    from tsforecast.backends.reference.windows import normalise
+
+    spec, params = model._spec(), model._params.astype(np.float64)
+    z, _ = normalise(_standardised(model, windows).astype(np.float64), spec)
+    _, tapes = network.forward(spec, params, z)
+    found = Trace()
+    for i, tape in enumerate(tapes):
+        found[i, "h"] = tape.h[1:].transpose(1, 0, 2)
+        for name in getattr(tape.kept[0], "_fields", ()):
+            values = [getattr(kept, name) for kept in tape.kept]
+            if len(name) == 1 and values[0] is not None:  # not what belongs to the step before
+                found[i, name] = np.stack(values, axis=1)
+    return found
+
+
+def saliency(model, windows: np.ndarray, output: int) -> np.ndarray:
+    """Derivatives ``[n,T,F]`` of output step ``output`` by every input, both in the units of the data."""
+    return _input_gradient(model, _standardised(model, windows), output) * _units(model, output)
+
+
+def integrated_gradients(model, windows: np.ndarray, baseline: np.ndarray, n_points: int, output: int) -> np.ndarray:
+    """Integral of the gradient along the straight line from ``baseline [T,F]``, times the way: ``[n,T,F]``.
+
+    M. Sundararajan, A. Taly, Q. Yan: Axiomatic Attribution for Deep Networks. ICML 2017, eq. 1; by Gauss-Legendre
+    quadrature, whose error falls much faster with the points than that of their equal steps.
+    """
+    points, weights = np.polynomial.legendre.leggauss(n_points)
+    z, z0 = _standardised(model, windows), _standardised(model, baseline[None])
+    total = np.zeros(z.shape)
+    for point, weight in zip((points + 1) / 2, weights / 2, strict=True):
+        total += weight * _input_gradient(model, (z0 + point * (z - z0)).astype(z.dtype), output)
+    return total * _units(model, output) * (windows - baseline)
+
+
+def _standardised(model, windows: np.ndarray) -> np.ndarray:
+    """``[n,T,F]`` as the network is given them."""
+    rows = windows.reshape(-1, windows.shape[2])
+    return _scaling.cast(rows, model._params.dtype.name, model._x_mean, model._x_scale, what="X").reshape(windows.shape)
+
+
+def _units(model, output: int):
+    """What a derivative between standardised numbers is multiplied by: ``[F]`` or 1."""
+    return 1.0 if model._x_mean is None else model._y_scale[output] / model._x_scale
+
+
+def _input_gradient(model, z: np.ndarray, output: int) -> np.ndarray:
+    """Derivatives ``[n,T,F]`` of one output by the standardised inputs, float64."""
+    spec = model._spec()
+    if spec.window_norm != "none" or spec.season_length:
+        raise DataError(
+            "attributions need window_norm='none' and season_length=0, so that inputs reach the forecast through the "
+            "network alone; normalise the windows beforehand"
+        )
+    if not 0 <= output < spec.n_outputs:
+        raise DataError(f"output must be a step of the horizon, 0 to {spec.n_outputs - 1}, got {output}")
+    nearest = 0 if model._quantiles is None else int(np.argmin(np.abs(np.subtract(model._quantiles, 0.5))))
+    column = output * spec.n_quantiles + nearest
+    parts = []
+    for first in range(0, len(z), _CHUNK):
+        block = z[first : first + _CHUNK]
+        cotangent = np.zeros((len(block), spec.head_size), z.dtype)
+        cotangent[:, column] = 1
+        parts.append(get_backend("cpu").gradient(spec, model._params, block, cotangent)[2])
+    return np.concatenate(parts).astype(np.float64)
