@@ -145,16 +145,6 @@ class TestRefusals:
 
 
 class TestEstimator:
-    def test_a_fit_equals_that_of_the_reference(self, rng):
-        from tsforecast import LSTMRegressor
-
-        X, y = rng.normal(size=(30, 6)), rng.normal(size=(30, 2))
-        settings = {"batch_size": 12, "max_iter": 3, "random_state": 0, "early_stopping": True, "loss": "huber"}
-        cuda, reference = (LSTMRegressor(5, device=d, **settings).fit(X, y) for d in ("cuda", "reference"))
-        np.testing.assert_allclose(cuda.loss_curve_, reference.loss_curve_, rtol=1e-4)
-        np.testing.assert_allclose(cuda.validation_scores_, reference.validation_scores_, rtol=1e-4)
-        np.testing.assert_allclose(cuda.predict(X), reference.predict(X), atol=1e-4)
-
     def test_float64_goes_to_the_processor_where_the_device_is_auto(self, rng):
         from tsforecast import LSTMRegressor
 
