@@ -19,7 +19,7 @@ from functools import lru_cache
 from numba import cuda, float32, int64
 
 from tsforecast.backends.cuda.activations import ONE, ZERO
-from tsforecast.backends.cuda.jit import device, kernel, load, store
+from tsforecast.backends.cuda.jit import beyond, device, kernel, load, renewed, store
 from tsforecast.backends.cuda.losses import HALF, tile_loss
 from tsforecast.backends.cuda.network import make_network
 from tsforecast.backends.cuda.optimizers import DECAY, MAX_NORM, N_SCALARS, SHARE, update
@@ -45,24 +45,56 @@ def make_train(padded: int, cell: str, parts: bool):
     block_sum, grid_sum, barrier = make_block_sum(THREADS), make_grid_sum(THREADS), make_barrier(parts)
 
     @device
+    def learn_tiles(
+        table, values, x_starts, targets, y_starts, y_stride, weights, frames, order, batch_rows, scalars, codes, rule,
+        quantiles, params, gradients, work, n_work, shared, batch, block, part, n_parts, tid,
+    ):  # fmt: skip
+        """Gradient of the part's tiles, to its row of ``gradients``; return the thread's part of their loss."""
+        batch, block = renewed(batch), renewed(block)
+        begin, n_rows, share = load(batch_rows, 2 * batch), load(batch_rows, 2 * batch + 1), batch * N_SCALARS + SHARE
+        loss = ZERO
+        for tile in range(part, (n_rows + 3) // 4, n_parts):
+            mine, gradient = beyond(work, block * n_work), beyond(gradients, block * load(table, PARAMS))
+            first, n = begin + 4 * tile, min(4, n_rows - 4 * tile)
+            read_windows(table, values, x_starts, frames, order, first, n, mine, tid, THREADS)
+            forward(params, table, mine, shared, tid)
+            loss += tile_loss(
+                table, codes, rule, quantiles, targets, y_starts, y_stride, weights, frames, order, first, n,
+                load(scalars, share), mine, tid, THREADS,
+            )  # fmt: skip
+            backward(params, table, mine, shared, gradient, tile == part, tid)
+        return loss
+
+    @device
     def sum_gradients(
-        table, is_weight, decay, params, gradients, first_part,
+        table, is_weight, decay, params, gradients,
         n_used,  # parts that have a gradient
         part, n_parts, tid,
     ):  # fmt: skip
         """Gradient of the batch, penalty included, for this part's share; return squares of it and of weights."""
+        part = renewed(part)
         squares, penalty, P = ZERO, ZERO, load(table, PARAMS)
         for i in range(part * THREADS + tid, P, n_parts * THREADS):
-            g = load(gradients, first_part * P + i)
+            g = load(gradients, i)
             for p in range(1, n_used):
-                g += load(gradients, (first_part + p) * P + i)
+                g += load(gradients, p * P + i)
             if decay > ZERO and load(is_weight, i) != 0:
                 w = load(params, i)
                 g = cuda.fma(decay, w, g)
                 penalty = cuda.fma(w, w, penalty)
-            store(gradients, first_part * P + i, g)
+            store(gradients, i, g)
             squares = cuda.fma(g, g, squares)
         return squares, penalty * (HALF * decay)
+
+    @device
+    def update_parameters(
+        table, is_weight, codes, rule, scalars, batch, norm, params, m, v, gradients, part, n_parts, tid
+    ):
+        """Step this part's share of the parameters."""
+        part, at = renewed(part), renewed(batch) * N_SCALARS
+        clip = load(rule, MAX_NORM) / norm if norm > load(rule, MAX_NORM) else ONE
+        for i in range(part * THREADS + tid, load(table, PARAMS), n_parts * THREADS):
+            update(codes, rule, scalars, at, clip, load(is_weight, i) != 0, params, m, v, i, load(gradients, i))
 
     @kernel(THREADS, BLOCKS_PER_PROCESSOR[padded])
     def train(
@@ -87,58 +119,46 @@ def make_train(padded: int, cell: str, parts: bool):
         sums = cuda.shared.array(N_WARPS, float32)
         tid, part, n_parts = cuda.threadIdx.x, cuda.blockIdx.x, cuda.gridDim.x
         first_part, n_blocks, P = cuda.blockIdx.y * n_parts, cuda.gridDim.y * n_parts, load(table, PARAMS)
-        block = first_part + part
-        mine, gradient = work[block * n_work : (block + 1) * n_work], gradients[block * P : (block + 1) * P]
         for model in range(cuda.blockIdx.y, len(begins), cuda.gridDim.y):
-            p = params[model * P : (model + 1) * P]
             batch, is_finite = int64(load(begins, model)), True
             while is_finite and batch < load(ends, model):
-                at, begin, n_rows = batch * N_SCALARS, load(batch_rows, 2 * batch), load(batch_rows, 2 * batch + 1)
+                at = batch * N_SCALARS
+                p, summed = beyond(params, renewed(model) * P), beyond(gradients, renewed(first_part) * P)
                 if load(scalars, at + SHARE) != ZERO:
-                    n_tiles = (n_rows + 3) // 4
-                    loss = ZERO
-                    for tile in range(part, n_tiles, n_parts):
-                        first, n = begin + 4 * tile, min(4, n_rows - 4 * tile)
-                        read_windows(table, values, x_starts, frames, order, first, n, mine, tid, THREADS)
-                        forward(p, table, mine, shared, tid)
-                        loss += tile_loss(
-                            table, codes, rule, quantiles, targets, y_starts, y_stride, weights, frames,
-                            order, first, n, load(scalars, at + SHARE), mine, tid, THREADS,
-                        )  # fmt: skip
-                        backward(p, table, mine, shared, gradient, tile == part, tid)
-                    loss = block_sum(loss, tid, sums)
-                    if tid == 0:
-                        store(totals, block, loss)
-                    barrier()
-                    squares, penalty = sum_gradients(
-                        table, is_weight, load(scalars, at + DECAY), p, gradients, first_part, min(n_parts, n_tiles),
+                    loss = learn_tiles(
+                        table, values, x_starts, targets, y_starts, y_stride, weights, frames, order, batch_rows,
+                        scalars, codes, rule, quantiles, p, gradients, work, n_work, shared, batch, first_part + part,
                         part, n_parts, tid,
                     )  # fmt: skip
-                    squares = block_sum(squares, tid, sums)
-                    penalty = block_sum(penalty, tid, sums)
+                    loss = block_sum(loss, tid, sums)
                     if tid == 0:
-                        store(totals, n_blocks + block, squares)
-                        store(totals, 2 * n_blocks + block, penalty)
+                        store(totals, first_part + part, loss)
+                    barrier()
+                    n_used = min(n_parts, (load(batch_rows, 2 * batch + 1) + 3) // 4)
+                    squares, penalty = sum_gradients(
+                        table, is_weight, load(scalars, at + DECAY), p, summed, n_used, part, n_parts, tid
+                    )
+                    squares, penalty = block_sum(squares, tid, sums), block_sum(penalty, tid, sums)
+                    if tid == 0:
+                        store(totals, n_blocks + first_part + part, squares)
+                        store(totals, 2 * n_blocks + first_part + part, penalty)
                     barrier()
                     loss = grid_sum(totals, first_part, n_parts, tid, sums)
                     loss += grid_sum(totals, 2 * n_blocks + first_part, n_parts, tid, sums)
                     norm = math.sqrt(grid_sum(totals, n_blocks + first_part, n_parts, tid, sums))
                     is_finite = math.isfinite(loss) and math.isfinite(norm)
                     if is_finite:
-                        clip = load(rule, MAX_NORM) / norm if norm > load(rule, MAX_NORM) else ONE
-                        for i in range(part * THREADS + tid, P, n_parts * THREADS):
-                            update(
-                                codes, rule, scalars, at, clip, load(is_weight, i) != 0, p,
-                                m[model * P : (model + 1) * P], v[model * P : (model + 1) * P], i,
-                                load(gradients, first_part * P + i),
-                            )  # fmt: skip
+                        update_parameters(
+                            table, is_weight, codes, rule, scalars, batch, norm, p, beyond(m, renewed(model) * P),
+                            beyond(v, renewed(model) * P), summed, part, n_parts, tid,
+                        )  # fmt: skip
                         if part == 0 and tid == 0:
                             store(losses, batch, loss)
                     barrier()
                 if is_finite:
                     batch += 1
             if part == 0 and tid == 0:
-                done[model] = batch - load(begins, model)
+                store(done, model, batch - load(begins, model))
 
     return train
 
@@ -165,11 +185,12 @@ def make_infer(padded: int, cell: str):
         shared = cuda.shared.array(N_SHARED, float32, alignment=16)
         sums = cuda.shared.array(N_WARPS, float32)
         tid, block, n_outputs = cuda.threadIdx.x, cuda.blockIdx.x, load(table, OUTPUTS) * load(table, QUANTILES)
-        mine, P = work[block * n_work : (block + 1) * n_work], load(table, PARAMS)
+        P = load(table, PARAMS)
         for tile in range(block, len(tiles) // 3, cuda.gridDim.x):
             model, first, n = load(tiles, 3 * tile), load(tiles, 3 * tile + 1), load(tiles, 3 * tile + 2)
+            mine, p = beyond(work, renewed(block) * n_work), beyond(params, model * P)
             read_windows(table, values, x_starts, frames, rows, first, n, mine, tid, THREADS)
-            forward(params[model * P : (model + 1) * P], table, mine, shared, tid)
+            forward(p, table, mine, shared, tid)
             if with_losses != 0:
                 loss = tile_loss(
                     table, codes, rule, quantiles, targets, y_starts, y_stride, weights, frames,
@@ -213,7 +234,7 @@ def make_differentiate(padded: int, cell: str):
             load(table, PARAMS),
         )
         T, F, x, width = load(table, STEPS), load(table, FEATURES), load(table, N_NET + X), load(table, N_NET + WIDTH)
-        mine, gradient = work[block * n_work : (block + 1) * n_work], gradients[block * P : (block + 1) * P]
+        mine, gradient = beyond(work, block * n_work), beyond(gradients, block * P)
         for tile in range(block, (len(rows) + 3) // 4, cuda.gridDim.x):
             first, n = 4 * tile, min(4, len(rows) - 4 * tile)
             read_windows(table, values, x_starts, frames, rows, first, n, mine, tid, THREADS)

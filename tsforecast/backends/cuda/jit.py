@@ -120,6 +120,18 @@ def divide(typingctx, a, b):
     return types.float32(types.float32, types.float32), codegen
 
 
+@twin_of(lambda a, i: a[i:])
+def beyond(typingctx, a, i):
+    """``a[i:]`` of a flat array, for ``load`` and ``store`` alone: its length is not worked out."""
+
+    def codegen(context, builder, sig, args):
+        array = context.make_array(sig.args[0])(context, builder, args[0])
+        array.data = builder.gep(array.data, [args[1]])
+        return array._getvalue()
+
+    return a(a, types.intp), codegen
+
+
 @twin_of(lambda n: n)
 def renewed(typingctx, n):
     """``n``, of which the compiler does not know that it is ``n``.

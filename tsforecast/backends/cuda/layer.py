@@ -15,7 +15,7 @@ from numba import cuda, float32
 from tsforecast.backends.cuda.activations import ZERO
 from tsforecast.backends.cuda.cells import make_cell
 from tsforecast.backends.cuda.head import add_gradient
-from tsforecast.backends.cuda.jit import ALL_LANES, device, load, load4, renewed, store, store4
+from tsforecast.backends.cuda.jit import ALL_LANES, beyond, device, load, load4, renewed, store, store4
 from tsforecast.backends.cuda.plan import (
     B_SLOT,
     CARRIED,
@@ -84,7 +84,7 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
         """All steps; ``work`` gets the gates, h and what is carried. Ends with a barrier."""
         tid = renewed(tid)
         s, j = tid & 3, tid >> 2
-        T, streamed = load(table, STEPS), work[load(table, STREAMED) :]
+        T, streamed = load(table, STEPS), beyond(work, load(table, STREAMED))
         w = cuda.local.array(N_W, float32)
         acc, u, v = cuda.local.array(16, float32), cuda.local.array(4, float32), cuda.local.array(4, float32)
         project(params, table, layer, work, tid)
@@ -121,7 +121,7 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
         """Undo all steps; the gates give way to their derivatives. Also the gradient of the biases."""
         tid = renewed(tid)
         s, j = tid & 3, tid >> 2
-        T, streamed = load(table, STEPS), work[load(table, STREAMED) :]
+        T, streamed = load(table, STEPS), beyond(work, load(table, STREAMED))
         w = cuda.local.array(N_W, float32)
         acc, d, db = cuda.local.array(16, float32), cuda.local.array(4, float32), cuda.local.array(4, float32)
         hold_backward(w, streamed, params, table, layer, H_SLOT, 0, load(table, layer + UNITS), tid)
@@ -160,7 +160,7 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
         """Derivatives by ``Hp`` inputs from ``first_input`` on, for all steps: ``work[to:] [T,4,width]``."""
         tid = renewed(tid)
         w, acc = cuda.local.array(N_W, float32), cuda.local.array(16, float32)
-        streamed = work[load(table, STREAMED) :]
+        streamed = beyond(work, load(table, STREAMED))
         hold_backward(w, streamed, params, table, layer, X_SLOT, first_input, load(table, layer + INPUTS), tid)
         at = load(table, layer + GATES) + 4 * (tid & 15)
         k = first_input + (tid >> 2)
