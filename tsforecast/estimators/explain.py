@@ -33,18 +33,8 @@ class Trace(dict):
         parts = []
         for (layer, name), values in self.items():
             window, step, unit = (axis.ravel() for axis in np.indices(values.shape))
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "window": window,
-                        "step": step,
-                        "layer": layer,
-                        "name": name,
-                        "unit": unit,
-                        "value": values.ravel(),
-                    }
-                )
-            )
+            columns = {"window": window, "step": step, "layer": layer, "name": name, "unit": unit}
+            parts.append(pd.DataFrame(columns | {"value": values.ravel()}))
         return pd.concat(parts, ignore_index=True)
 
 
@@ -97,7 +87,7 @@ def _units(model, output: int):
 
 
 def _input_gradient(model, z: np.ndarray, output: int) -> np.ndarray:
-    """Derivatives ``[n,T,F]`` of one output by the standardised inputs, float64."""
+    """Derivatives ``[n,T,F]`` of one output by the standardised inputs, float64; of its quantile nearest 0.5."""
     spec = model._spec()
     if spec.window_norm != "none" or spec.season_length:
         raise DataError(

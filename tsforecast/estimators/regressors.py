@@ -228,7 +228,9 @@ class GRURegressor(RecurrentRegressor):
     of the weights of an LSTM of as many units.
     """
 
-    _cell = "gru"
+    @property
+    def _cell(self) -> str:
+        return "gru"
 
 
 @_shares_parameters(
