@@ -23,7 +23,7 @@ from tsforecast.backends.cuda.jit import beyond, device, kernel, load, renewed, 
 from tsforecast.backends.cuda.losses import HALF, tile_loss
 from tsforecast.backends.cuda.network import make_network
 from tsforecast.backends.cuda.optimizers import DECAY, MAX_NORM, N_SCALARS, SHARE, update
-from tsforecast.backends.cuda.plan import D_OUT, FEATURES, N_NET, OUT, OUTPUTS, PARAMS, QUANTILES, STEPS, WIDTH, X
+from tsforecast.backends.cuda.plan import D_OUT, FEATURES, N_NET, OUT, OUTPUTS, PARAMS, QUANTILES, ROWS, STEPS, WIDTH, X
 from tsforecast.backends.cuda.sums import make_barrier, make_block_sum, make_grid_sum
 from tsforecast.backends.cuda.windows import in_units_of_data, read_windows, season_base
 
@@ -56,11 +56,11 @@ def make_train(padded: int, cell: str, parts: bool):
         for tile in range(part, (n_rows + 3) // 4, n_parts):
             mine, gradient = beyond(work, block * n_work), beyond(gradients, block * load(table, PARAMS))
             first, n = begin + 4 * tile, min(4, n_rows - 4 * tile)
-            read_windows(table, values, x_starts, frames, order, first, n, mine, tid, THREADS)
+            read_windows(table, values, x_starts, frames, order, first, n, mine, ROWS, tid, THREADS)
             forward(params, table, mine, shared, tid)
             loss += tile_loss(
                 table, codes, rule, quantiles, targets, y_starts, y_stride, weights, frames, order, first, n,
-                load(scalars, share), mine, tid, THREADS,
+                load(scalars, share), mine, ROWS, tid, THREADS,
             )  # fmt: skip
             backward(params, table, mine, shared, gradient, tile == part, tid)
         return loss
@@ -189,12 +189,12 @@ def make_infer(padded: int, cell: str):
         for tile in range(block, len(tiles) // 3, cuda.gridDim.x):
             model, first, n = load(tiles, 3 * tile), load(tiles, 3 * tile + 1), load(tiles, 3 * tile + 2)
             mine, p = beyond(work, renewed(block) * n_work), beyond(params, model * P)
-            read_windows(table, values, x_starts, frames, rows, first, n, mine, tid, THREADS)
+            read_windows(table, values, x_starts, frames, rows, first, n, mine, ROWS, tid, THREADS)
             forward(p, table, mine, shared, tid)
             if with_losses != 0:
                 loss = tile_loss(
                     table, codes, rule, quantiles, targets, y_starts, y_stride, weights, frames,
-                    rows, first, n, ONE, mine, tid, THREADS,
+                    rows, first, n, ONE, mine, ROWS, tid, THREADS,
                 )  # fmt: skip
                 loss = block_sum(loss, tid, sums)
                 if tid == 0:
@@ -202,7 +202,7 @@ def make_infer(padded: int, cell: str):
             else:
                 for e in range(tid, n * n_outputs, THREADS):
                     row, k = e // n_outputs, e % n_outputs // load(table, QUANTILES)
-                    y = load(mine, load(table, OUT) + e) + season_base(table, mine, row, k)
+                    y = load(mine, load(table, OUT) + e) + season_base(table, mine, ROWS, row, k)
                     store(forecasts, first * n_outputs + e, in_units_of_data(table, frames, load(rows, first + row), y))
                 cuda.syncthreads()
 
@@ -237,7 +237,7 @@ def make_differentiate(padded: int, cell: str):
         mine, gradient = beyond(work, block * n_work), beyond(gradients, block * P)
         for tile in range(block, (len(rows) + 3) // 4, cuda.gridDim.x):
             first, n = 4 * tile, min(4, len(rows) - 4 * tile)
-            read_windows(table, values, x_starts, frames, rows, first, n, mine, tid, THREADS)
+            read_windows(table, values, x_starts, frames, rows, first, n, mine, ROWS, tid, THREADS)
             forward(params, table, mine, shared, tid)
             for e in range(tid, 4 * n_outputs, THREADS):
                 inside = e < n * n_outputs

@@ -1,6 +1,6 @@
-"""The dense head on the last hidden state and the linear skip from the window, for a tile of four rows.
+"""The dense head on the last hidden state and the linear skip from the window, for a tile of R rows.
 
-Letters: H units of the last layer, KQ outputs, T steps, F features. Outputs and their derivatives are ``[4,KQ]``.
+Letters: H units of the last layer, KQ outputs, T steps, F features. Outputs and their derivatives are ``[R,KQ]``.
 """
 
 from __future__ import annotations
@@ -28,60 +28,71 @@ from tsforecast.backends.cuda.plan import (
 
 
 @device
-def head_forward(params, table, top, padded, work, tid, n_threads):
+def head_forward(params, table, top, padded, work, tile_rows, tid, n_threads):
     """Write the outputs; ``top`` is the place of the last layer in the table."""
     tid, n_outputs = renewed(tid), load(table, OUTPUTS) * load(table, QUANTILES)
     T, F, width = load(table, STEPS), load(table, FEATURES), load(table, N_NET + WIDTH)
-    for e in range(tid, 4 * n_outputs, n_threads):
+    for e in range(tid, tile_rows * n_outputs, n_threads):
         row, o = e // n_outputs, e % n_outputs
-        h = load(table, top + H) + (T * 4 + row) * padded
+        h = load(table, top + H) + (T * tile_rows + row) * padded
         y = load(params, load(table, HEAD_B) + o)
         for k in range(load(table, top + UNITS)):
             y = cuda.fma(load(work, h + k), load(params, load(table, HEAD_W) + k * n_outputs + o), y)
         if load(table, SKIP_W) >= 0:
             for t in range(T):
-                x, w = load(table, N_NET + X) + (t * 4 + row) * width, load(table, SKIP_W) + t * F * n_outputs + o
+                x, w = (
+                    load(table, N_NET + X) + (t * tile_rows + row) * width,
+                    load(table, SKIP_W) + t * F * n_outputs + o,
+                )
                 for f in range(F):
                     y = cuda.fma(load(work, x + f), load(params, w + f * n_outputs), y)
         store(work, load(table, OUT) + e, y)
 
 
 @device
-def sum_of_rows(work, d_out, n_outputs, a, stride):
-    """``sum over the four rows of a * d_out`` for one input and one output."""
+def sum_of_rows(work, d_out, n_outputs, a, stride, tile_rows):
+    """``sum over the rows of a * d_out`` for one input and one output."""
     total = load(work, a) * load(work, d_out)
-    for row in range(1, 4):
+    for row in range(1, tile_rows):
         total = cuda.fma(load(work, a + row * stride), load(work, d_out + row * n_outputs), total)
     return total
 
 
 @device
-def head_backward(params, table, top, padded, work, gradient, first, tid, n_threads):
-    """Gradients of the head and the skip; return the derivative by the thread's own hidden state."""
+def head_backward(table, top, padded, work, gradient, first, tile_rows, tid, n_threads):
+    """Gradients of the head and the skip."""
     tid = renewed(tid)
     n_outputs, units = load(table, OUTPUTS) * load(table, QUANTILES), load(table, top + UNITS)
     T, F, width = load(table, STEPS), load(table, FEATURES), load(table, N_NET + WIDTH)
     d_out = load(table, D_OUT)
     for e in range(tid, units * n_outputs, n_threads):
         k, o = e // n_outputs, e % n_outputs
-        total = sum_of_rows(work, d_out + o, n_outputs, load(table, top + H) + T * 4 * padded + k, padded)
+        total = sum_of_rows(
+            work, d_out + o, n_outputs, load(table, top + H) + T * tile_rows * padded + k, padded, tile_rows
+        )
         add_gradient(gradient, load(table, HEAD_W) + e, total, first)
     for o in range(tid, n_outputs, n_threads):
         total = load(work, d_out + o)
-        for row in range(1, 4):
+        for row in range(1, tile_rows):
             total += load(work, d_out + row * n_outputs + o)
         add_gradient(gradient, load(table, HEAD_B) + o, total, first)
     if load(table, SKIP_W) >= 0:
         for e in range(tid, T * F * n_outputs, n_threads):
             step, o = e // n_outputs, e % n_outputs
-            x = load(table, N_NET + X) + step // F * 4 * width + step % F
-            add_gradient(gradient, load(table, SKIP_W) + e, sum_of_rows(work, d_out + o, n_outputs, x, width), first)
-    dh, s, j = ZERO, tid & 3, tid >> 2
-    if j < units:
-        for o in range(n_outputs):
-            dh = cuda.fma(
-                load(work, d_out + s * n_outputs + o), load(params, load(table, HEAD_W) + j * n_outputs + o), dh
+            x = load(table, N_NET + X) + step // F * tile_rows * width + step % F
+            add_gradient(
+                gradient, load(table, SKIP_W) + e, sum_of_rows(work, d_out + o, n_outputs, x, width, tile_rows), first
             )
+
+
+@device
+def head_input(params, table, top, work, row, unit):
+    """Derivative by the last hidden state of one unit of one row."""
+    n_outputs, dh = load(table, OUTPUTS) * load(table, QUANTILES), ZERO
+    if unit < load(table, top + UNITS):
+        d_out, w = load(table, D_OUT) + row * n_outputs, load(table, HEAD_W) + unit * n_outputs
+        for o in range(n_outputs):
+            dh = cuda.fma(load(work, d_out + o), load(params, w + o), dh)
     return dh
 
 

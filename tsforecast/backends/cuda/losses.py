@@ -39,13 +39,14 @@ def tile_loss(
     rows, first, n,  # as in windows.read_windows
     share,  # 1 / (sum of the weights of the whole batch)
     work,  # in: outputs; out: the derivative of the batch's loss by them
+    tile_rows,  # as in windows.read_windows
     tid, n_threads,
 ):  # fmt: skip
     """Return this thread's part of the sum over the tile of ``share * weight * loss``."""
     loss, delta = load(codes, LOSS), load(rule, DELTA)
     K, Q = load(table, OUTPUTS), load(table, QUANTILES)
     total = ZERO
-    for e in range(renewed(tid), 4 * K * Q, n_threads):
+    for e in range(renewed(tid), tile_rows * K * Q, n_threads):
         row, o = e // (K * Q), e % (K * Q)
         slope = ZERO
         if row < n:
@@ -53,7 +54,7 @@ def tile_loss(
             y = normalised(
                 table, frames, window * load(table, FEATURES), load(targets, load(y_starts, window) + k * y_stride)
             )
-            d = load(work, load(table, OUT) + e) - (y - season_base(table, work, row, k))
+            d = load(work, load(table, OUT) + e) - (y - season_base(table, work, tile_rows, row, k))
             scale = share * load(weights, window) / float32(K * Q)
             value, slope = entry_loss(loss, delta, load(quantiles, o % Q), d)
             total += scale * value

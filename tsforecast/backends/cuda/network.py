@@ -8,10 +8,10 @@ from types import SimpleNamespace
 from numba import cuda
 
 from tsforecast.backends.cuda.activations import ZERO
-from tsforecast.backends.cuda.head import head_backward, head_forward
+from tsforecast.backends.cuda.head import head_backward, head_forward, head_input
 from tsforecast.backends.cuda.jit import device, load
 from tsforecast.backends.cuda.layer import make_layer
-from tsforecast.backends.cuda.plan import D_H, H_SLOT, INPUTS, LAYERS, N_LAYER, N_NET, UNITS, WIDTH, X_SLOT, H, X
+from tsforecast.backends.cuda.plan import D_H, H_SLOT, INPUTS, LAYERS, N_LAYER, N_NET, ROWS, UNITS, WIDTH, X_SLOT, H, X
 
 
 @lru_cache
@@ -29,7 +29,7 @@ def make_network(padded: int, cell: str) -> SimpleNamespace:
         cuda.syncthreads()
         for layer in range(N_NET, top + 1, N_LAYER):
             layer_forward(params, table, layer, work, shared, tid)
-        head_forward(params, table, top, padded, work, tid, THREADS)
+        head_forward(params, table, top, padded, work, ROWS, tid, THREADS)
         cuda.syncthreads()
 
     @device
@@ -37,7 +37,8 @@ def make_network(padded: int, cell: str) -> SimpleNamespace:
         """From the derivatives by the outputs to the gradient. Begins and ends with a barrier."""
         top = N_NET + (load(table, LAYERS) - 1) * N_LAYER
         cuda.syncthreads()
-        dh = head_backward(params, table, top, padded, work, gradient, first, tid, THREADS)
+        head_backward(table, top, padded, work, gradient, first, ROWS, tid, THREADS)
+        dh = head_input(params, table, top, work, tid & 3, tid >> 2)
         for above in range(load(table, LAYERS)):
             at = top - above * N_LAYER
             layer_backward(params, table, at, work, shared, dh, above > 0, gradient, first, tid)

@@ -2,6 +2,7 @@
 
 Parameters, gradients and moments keep the public flat layout (``NetworkSpec.blocks``) on the device, so nothing is
 packed. What a block of threads needs for its four rows lies in its own part of one work buffer, here from place 0 on.
+Layers too wide for one block are worked on by all blocks together (``wide``), with the rows of a batch for the four.
 Letters: T steps, F features, K outputs, Q quantiles, Hp units padded to a size that there are kernels for.
 
 ====================  =============================  ===========================================================
@@ -32,9 +33,12 @@ SLOTS = 4  # gate columns that a kernel has for a unit
 CHUNK = 16  # inputs that a thread takes at once: 4 of them itself, for the 4 slots of its unit
 REGISTER_CHUNKS = 4  # of the recurrent weights that stay in registers; the others are read in every step
 PADDED_SIZES = (16, 32, 48, 64, 96, 128)
+WIDEST_OF_A_BLOCK, WIDEST = 128, 1024
 # The table: fields of the network, then fields of every layer.
 STEPS, FEATURES, OUTPUTS, QUANTILES, NORM, SEASON, LAYERS = 0, 1, 2, 3, 4, 5, 6
-HEAD_W, HEAD_B, SKIP_W, PARAMS, OUT, D_OUT, STREAMED, N_NET = 7, 8, 9, 10, 11, 12, 13, 14
+HEAD_W, HEAD_B, SKIP_W, PARAMS, OUT, D_OUT, STREAMED, CAPACITY, PADDED, D_LAST, D_CARRIED, N_NET = (
+    7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18,
+)  # fmt: skip
 UNITS, WIDTH, INPUTS, X, H, CARRIED, GATES, D_H, COLUMNS, X_SLOT, H_SLOT, B_SLOT, N_LAYER = (
     0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 17, 21,
 )  # fmt: skip
@@ -71,24 +75,29 @@ def padded_size(spec: NetworkSpec) -> int:
             "device='cpu' or the reference backend may have them"
         )
     widest = max(spec.hidden_sizes)
-    if widest > PADDED_SIZES[-1]:
+    if widest > WIDEST:
         raise BackendUnavailableError(
-            f"device='cuda' has kernels for layers of up to {PADDED_SIZES[-1]} units, and hidden_layer_sizes asks for "
-            f"{widest}; use device='cpu' or smaller layers"
+            f"device='cuda' has kernels for layers of up to {WIDEST} units, and hidden_layer_sizes asks for {widest}; "
+            "use device='cpu' or smaller layers"
         )
-    return next(size for size in PADDED_SIZES if size >= widest)
+    return next((size for size in PADDED_SIZES if size >= widest), -(-widest // CHUNK) * CHUNK)
+
+
+def is_wide(padded: int) -> bool:
+    """Whether layers of this size are worked on by all blocks together (``wide``)."""
+    return padded > WIDEST_OF_A_BLOCK
 
 
 @lru_cache(maxsize=64)
-def make_plan(spec: NetworkSpec, purpose: int) -> Plan:
-    """Lay out a network for ``INFERENCE`` or ``TRAINING``."""
+def make_plan(spec: NetworkSpec, purpose: int, rows: int = ROWS) -> Plan:
+    """Lay out a network for ``INFERENCE`` or ``TRAINING`` of so many rows at once."""
     padded, T = padded_size(spec), spec.n_timesteps
     places = {block.name: block.offset for block in spec.blocks}
     slots, n_gates = cells.CELLS[spec.cell], CELLS[spec.cell].n_gates
     work = _Heap()
     net = np.full(N_NET, -1, dtype=np.int64)
     width = -(-spec.n_features // CHUNK) * CHUNK
-    x = work.take(T * ROWS * width)
+    x = work.take(T * rows * width)
     layers = []
     for i, (below, units) in enumerate(pairwise((spec.n_features, *spec.hidden_sizes))):
         layer = np.full(N_LAYER, -1, dtype=np.int64)
@@ -99,21 +108,25 @@ def make_plan(spec: NetworkSpec, purpose: int) -> Plan:
                 if column >= 0:
                     layer[first + slot] = places[f"layers.{i}.{name}"] + column * units
         if purpose == TRAINING or i == 0:
-            layer[H] = work.take((T + 1) * ROWS * padded)
-            layer[CARRIED] = work.take((T + 1) * ROWS * padded)
-            layer[GATES] = work.take(T * ROWS * padded * SLOTS)
+            layer[H] = work.take((T + 1) * rows * padded)
+            layer[CARRIED] = work.take((T + 1) * rows * padded)
+            layer[GATES] = work.take(T * rows * padded * SLOTS)
         else:  # forecasts keep no layer but the last one
             layer[[H, CARRIED, GATES]] = layers[0][[H, CARRIED, GATES]]
         if purpose == TRAINING:
-            layer[D_H] = work.take(T * ROWS * padded)
+            layer[D_H] = work.take(T * rows * padded)
         layers.append(layer)
-        width, x = padded, layer[H] + ROWS * padded
+        width, x = padded, layer[H] + rows * padded
     net[[STEPS, FEATURES, OUTPUTS, QUANTILES]] = T, spec.n_features, spec.n_outputs, spec.n_quantiles
     net[[NORM, SEASON, LAYERS]] = WINDOW_NORMS[spec.window_norm], spec.season_length, len(layers)
     net[[HEAD_W, HEAD_B, SKIP_W]] = places["head.w"], places["head.b"], places.get("skip.w", -1)
     net[PARAMS] = spec.n_params
-    net[OUT], net[D_OUT] = work.take(ROWS * spec.head_size), work.take(ROWS * spec.head_size)
-    net[STREAMED] = work.take(max(0, padded // CHUNK - REGISTER_CHUNKS) * CHUNK * SLOTS * padded)
+    net[OUT], net[D_OUT] = work.take(rows * spec.head_size), work.take(rows * spec.head_size)
+    net[[CAPACITY, PADDED]] = rows, padded
+    if is_wide(padded):
+        net[D_LAST], net[D_CARRIED] = work.take(rows * padded), work.take(rows * padded)
+    else:
+        net[STREAMED] = work.take(max(0, padded // CHUNK - REGISTER_CHUNKS) * CHUNK * SLOTS * padded)
     table = np.concatenate([net, *layers])
     if max(work.size, spec.n_params) >= 2**31:
         raise BackendUnavailableError("the network or its windows are too large for device='cuda'; use device='cpu'")

@@ -74,28 +74,30 @@ def in_units_of_data(table, frames, row, value):
 
 
 @device
-def season_base(table, work, row, k):
+def season_base(table, work, tile_rows, row, k):
     """2b: what output ``k`` of row ``row`` of the tile is learned as a difference from."""
     m = load(table, SEASON)
     if m == 0:
         return ZERO
     t = load(table, STEPS) - m + k % m
-    return load(work, load(table, N_NET + X) + (t * 4 + row) * load(table, N_NET + WIDTH))
+    return load(work, load(table, N_NET + X) + (t * tile_rows + row) * load(table, N_NET + WIDTH))
 
 
 @device
 def read_windows(
     table, values, x_starts, frames,
     rows,  # [.] int32 windows in the order they are visited
-    first, n,  # the tile's are rows[first : first+n], at most 4; further rows are zeros
-    work, tid, n_threads,
+    first, n,  # the tile's are rows[first : first+n]; further rows are zeros
+    work,
+    tile_rows,  # rows that there is room for
+    tid, n_threads,
 ):  # fmt: skip
     """2a: write the normalised windows of a tile to where the first layer reads them."""
     T, F, width = load(table, STEPS), load(table, FEATURES), load(table, N_NET + WIDTH)
     x = load(table, N_NET + X)
-    for e in range(renewed(tid), T * 4 * width, n_threads):
+    for e in range(renewed(tid), T * tile_rows * width, n_threads):
         f, place = e % width, e // width
-        row, t = place % 4, place // 4
+        row, t = place % tile_rows, place // tile_rows
         z = ZERO
         if f < F and row < n:
             window = load(rows, first + row)
