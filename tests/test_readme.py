@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tsforecast.cli import EPILOG
@@ -18,8 +19,8 @@ def run(block, folder, monkeypatch):
     return names
 
 
-def test_there_is_one_program_for_each_way_in():
-    assert len(BLOCKS) == 3
+def test_there_is_one_program_for_each_way_in_and_for_what_a_fitted_network_tells():
+    assert len(BLOCKS) == 5
     assert all(len(block.strip().splitlines()) <= 16 for block in BLOCKS)
 
 
@@ -60,3 +61,14 @@ def test_files_that_the_text_names_exist():
     assert named
     for name in named:
         assert (root / name).exists() or (root / "tsforecast" / name).exists(), name
+
+
+@pytest.mark.needs_jit
+def test_streams_and_explanations_do_what_they_say(tmp_path, monkeypatch):
+    names = run(BLOCKS[3] + BLOCKS[4], tmp_path, monkeypatch)
+    assert names["forecast"] == names["model"].predict(names["X"][:1])[0]
+    assert names["gates"][0, "f"].shape == (5, 32, 16)
+    assert names["slopes"].shape == names["shares"].shape == (5, 32, 1)
+    mean_window = np.broadcast_to(names["model"]._x_mean, (1, 32, 1))
+    difference = names["model"].predict(names["X"][:5]) - names["model"].predict(mean_window)
+    np.testing.assert_allclose(names["shares"].sum(axis=(1, 2)), difference, rtol=0, atol=1e-5)
