@@ -8,22 +8,46 @@ Transactions on Computers 57(4), 2008 (theorem 1, and figure 3 for the product).
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray
 _SPLIT = 134217729.0  # 2^27 + 1 cuts a float64 into halves (T. Dekker, 1971)
+_SMALLEST, _LARGEST = 2.0**-900, 2.0**900  # of products whose error is a float
 
 
 def fma(a: Array, b: Array, c: Array) -> Array:
-    """``a*b + c`` of float32 or of float64 arrays, rounded once; float64 operands below 1e150 in magnitude."""
+    """``a*b + c`` of float32 or of float64 arrays, rounded once."""
     if np.result_type(a, b, c) == np.float32:
         product = np.multiply(a, b, dtype=np.float64)  # exact: 24 bits times 24 bits
         return _to_odd(*_two_sum(product, np.asarray(c, dtype=np.float64))).astype(np.float32)
     high, low = _two_product(a, b)
     middle, rest = _two_sum(np.asarray(c), low)
     total, error = _two_sum(high, middle)
-    return total + _to_odd(*_two_sum(rest, error))
+    result = total + _to_odd(*_two_sum(rest, error))
+    magnitude = np.abs(high)
+    outside = ~((magnitude > _SMALLEST) & (magnitude < _LARGEST) & np.isfinite(result))
+    if outside.any():
+        a, b, c = np.broadcast_arrays(a, b, c)
+        is_zero = outside & ((a == 0) | (b == 0)) & np.isfinite(a * b)
+        result = np.where(is_zero, c, result)
+        places = outside & ~is_zero
+        result[places] = [_by_fractions(*map(float, row)) for row in zip(a[places], b[places], c[places], strict=True)]
+    return result
+
+
+def _by_fractions(a: float, b: float, c: float) -> float:
+    """Slow, and right wherever the error of a product is no float, or nothing is."""
+    if not (math.isfinite(a) and math.isfinite(b) and math.isfinite(c)):
+        return a * b + c
+    exact = Fraction(a) * Fraction(b) + Fraction(c)
+    try:
+        return float(exact)
+    except OverflowError:
+        return math.inf if exact > 0 else -math.inf
 
 
 def _two_sum(a: Array, b: Array) -> tuple[Array, Array]:

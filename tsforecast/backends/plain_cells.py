@@ -1,0 +1,169 @@
+"""One layer of every cell in plain NumPy, operation by operation as the CPU kernels do it, and so with their bits.
+
+The equations are those of ``backends.cpu.lstm``, ``gru`` and ``rnn``, by whose numbers the lines are called.
+Letters: T steps, B rows, D inputs, H units, G gate columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tsforecast.backends.approximation import LOG2_E, MANTISSA_BITS, POLYNOMIAL, clamp_of
+from tsforecast.backends.rounding import fma
+
+Array = NDArray
+Params = Mapping[str, Array]  # a layer's blocks by their short names
+Layer = Callable[[list[Array], Params], list[Array]]  # T inputs [B,D] to T hidden states [B,H]
+
+
+def chain(
+    columns: list[Array],  # [B,.] side by side K of them
+    weights: list[Array],  # [.,N] one below the other K of them
+    total: Array | None = None,  # [B,N]; None: zero
+) -> Array:
+    """``[B,N]``: every element one chain of fused multiply-adds over k, from ``total``."""
+    if total is None:
+        total = np.zeros((len(columns[0]), weights[0].shape[1]), weights[0].dtype)
+    for a, w in zip(columns, weights, strict=True):
+        for k in range(len(w)):
+            total = fma(a[:, k : k + 1], w[k], total)
+    return total
+
+
+def _lstm(
+    x: list[Array],
+    p: Params,
+    columns: str = "ifgo",
+    coupled: bool = False,
+    input_activation: bool = True,
+    output_activation: bool = True,
+) -> list[Array]:
+    """The LSTM and its relatives, told apart by the blocks they have (``w_c``, ``w_g``) and by the flags."""
+    c = np.zeros((len(x[0]), len(p["w_h"])), p["w_h"].dtype)
+    h, one, states = c, np.ones_like(c), []
+    fed_back = [c, c, c]  # i, f, o of the step before
+    for x_t in x:
+        sums = chain([x_t, one[:, :1], h], [p["w_x"], p["b"][None], p["w_h"]])  # 1a
+        z = dict(zip(columns, np.split(sums, len(columns), axis=1), strict=True))
+        if "w_g" in p:
+            gates = np.concatenate([z["i"], z["f"], z["o"]], axis=1)
+            gates = chain([np.concatenate(fed_back, axis=1)], [p["w_g"]], gates)  # 1b
+            z |= dict(zip("ifo", np.split(gates, 3, axis=1), strict=True))
+        if "w_c" in p:
+            w_i, w_f, w_o = np.split(p["w_c"], 3)
+            z_o, z["i"], z["f"] = z.pop("o"), fma(w_i, c, z["i"]), fma(w_f, c, z["f"])  # 2a
+        tanhs = "g" if input_activation else ""
+        squashed = [gate for gate in columns if gate in z and (gate != "g" or tanhs)]
+        kinds = ["t" if gate in tanhs else "s" for gate in squashed]
+        z |= dict(zip(squashed, _squash(kinds, [z[gate] for gate in squashed]), strict=True))  # 2a 2b
+        i, g = z.get("i", one), z["g"]
+        f = one - i if coupled else z.get("f", one)
+        c = fma(f, c, i * g)  # 3a
+        if "w_c" in p:
+            o, s = _squash(["s", "t"], [fma(w_o, c, z_o), c])  # 3b 4a
+        else:
+            o, s = z.get("o", one), _tanh(c) if output_activation else c
+        h, fed_back = o * s, [i, f, o]  # 4b
+        states.append(h)
+    return states
+
+
+def _gru(x: list[Array], p: Params) -> list[Array]:
+    """The gated recurrent unit; public gate order r, z, n."""
+    h = np.zeros((len(x[0]), len(p["w_h"])), p["w_h"].dtype)
+    one, units, states = np.ones((len(h), 1), h.dtype), h.shape[1], []
+    for x_t in x:
+        sums = chain([x_t, one], [p["w_x"], p["b"][None]])  # 1a
+        rz = chain([h], [p["w_h"][:, : 2 * units]], sums[:, : 2 * units])  # 1b
+        m = chain([h], [p["w_h"][:, 2 * units :]], np.tile(p["b_h"], (len(h), 1)))  # 1b
+        r, z = _squash(["s", "s"], np.split(rz, 2, axis=1))  # 2a
+        n = _tanh(fma(r, m, sums[:, 2 * units :]))  # 2b
+        h = fma(z, h - n, n)  # 3a
+        states.append(h)
+    return states
+
+
+def _rnn(x: list[Array], p: Params, rectified: bool) -> list[Array]:
+    """The plain recurrent network."""
+    h = np.zeros((len(x[0]), len(p["w_h"])), p["w_h"].dtype)
+    one, states = np.ones((len(h), 1), h.dtype), []
+    for x_t in x:
+        a = chain([x_t, one, h], [p["w_x"], p["b"][None], p["w_h"]])  # 1a
+        h = np.where(a <= 0, a.dtype.type(0), a) if rectified else _tanh(a)  # 2a
+        states.append(h)
+    return states
+
+
+LAYERS: dict[str, Layer] = {
+    "lstm": _lstm,
+    "lstm_peephole": _lstm,
+    "lstm_coupled": partial(_lstm, columns="igo", coupled=True),
+    "lstm_no_input_gate": partial(_lstm, columns="fgo"),
+    "lstm_no_forget_gate": partial(_lstm, columns="igo"),
+    "lstm_no_output_gate": partial(_lstm, columns="ifg"),
+    "lstm_no_input_activation": partial(_lstm, input_activation=False),
+    "lstm_no_output_activation": partial(_lstm, output_activation=False),
+    "lstm_full_gate_recurrence": _lstm,
+    "gru": _gru,
+    "rnn_tanh": partial(_rnn, rectified=False),
+    "rnn_relu": partial(_rnn, rectified=True),
+}
+
+
+def _squash(kinds: list[str], values: list[Array]) -> list[Array]:
+    """``activations._squash``: "s"igmoids and "t"anhs of 2 to 4 values, which share one division."""
+    fractions = [
+        _tanh_fraction(x) if kind == "t" else (None, _sigmoid_denominator(x))
+        for kind, x in zip(kinds, values, strict=True)
+    ]
+    below = [denominator for _, denominator in fractions]
+    pairs = [below[k] * below[k + 1] if k + 1 < len(below) else below[k] for k in range(0, len(below), 2)]
+    r = 1 / (pairs[0] if len(pairs) == 1 else pairs[0] * pairs[1])
+    over_pairs = [r] if len(pairs) == 1 else [r * pairs[1], r * pairs[0]]
+    overs = []
+    for k, over in enumerate(over_pairs):
+        own = below[2 * k : 2 * k + 2]
+        overs += [over] if len(own) == 1 else [over * own[1], over * own[0]]
+    return [over if above is None else above * over for (above, _), over in zip(fractions, overs, strict=True)]
+
+
+def _tanh(x: Array) -> Array:
+    above, below = _tanh_fraction(x)
+    return above / below
+
+
+def _reduced(x: Array, slope: float) -> tuple[Array, Array, Array]:
+    """N as the low bits of an integer, f and q(f) of t = slope x = n + f."""
+    dtype = x.dtype.type
+    bound, factor = dtype(clamp_of(x.dtype.name, slope)), dtype(slope)
+    x = np.where(x > bound, bound, x)
+    x = np.where(x < -bound, -bound, x)
+    magic = dtype(1.5 * 2.0 ** MANTISSA_BITS[x.dtype.name])
+    shifted = fma(x, factor, magic)
+    f = fma(x, factor, magic - shifted)
+    *rest, last = POLYNOMIAL[x.dtype.name]
+    q = np.full_like(x, last)
+    for coefficient in reversed(rest):
+        q = fma(q, f, dtype(coefficient))
+    return shifted.view(f"i{x.itemsize}"), f, q
+
+
+def _times_power(y: Array, n: Array) -> Array:
+    """Multiply y by 2^n by adding to its exponent."""
+    return (y.view(n.dtype) + (n << MANTISSA_BITS[y.dtype.name])).view(y.dtype)
+
+
+def _sigmoid_denominator(x: Array) -> Array:
+    n, f, q = _reduced(x, -LOG2_E)
+    return _times_power(fma(f, q, np.ones_like(f)), n) + x.dtype.type(1)
+
+
+def _tanh_fraction(x: Array) -> tuple[Array, Array]:
+    n, f, q = _reduced(x, 2.0 * LOG2_E)
+    power = _times_power(np.ones_like(f), n)
+    e = fma(power, f * q, power - x.dtype.type(1))
+    return e, e + x.dtype.type(2)
