@@ -183,7 +183,7 @@ def test_windows_over_one_shared_buffer_are_not_copied(rng):
 def test_an_interrupt_is_heard_within_a_second_and_loses_no_finished_network():
     """Ctrl-C in the middle: some are done, some stopped after an epoch, some not begun; each is as alone till then."""
     assert threading.current_thread() is threading.main_thread()
-    jobs = [job(i, n_rows=3000, max_iter=100, n_iter_no_change=1000) for i in range(40)]
+    jobs = [job(i, n_rows=600, max_iter=100, n_iter_no_change=1000) for i in range(250)]
     train_many(CPU, [job(0)], 1)  # compiles
     timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
     timer.start()
@@ -194,10 +194,10 @@ def test_an_interrupt_is_heard_within_a_second_and_loses_no_finished_network():
     counts = [j.history.n_iter for j in jobs]
     assert (counts[0], counts[-1]) == (100, 0)
     stopped = next(i for i, n in enumerate(counts) if n < 100)
-    again = job(stopped, n_rows=3000, max_iter=counts[stopped], n_iter_no_change=1000)
+    again = job(stopped, n_rows=600, max_iter=counts[stopped], n_iter_no_change=1000)
     train(CPU, SPEC, again.config, again.state, again.windows, seed=stopped)
     np.testing.assert_array_equal(jobs[stopped].state.params, again.state.params)
-    np.testing.assert_array_equal(jobs[-1].state.params, init_params(SPEC, 39, np.float32))
+    np.testing.assert_array_equal(jobs[-1].state.params, init_params(SPEC, 249, np.float32))
 
 
 def test_two_tiny_networks_in_plain_python():

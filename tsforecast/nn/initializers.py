@@ -57,13 +57,16 @@ def init_params(spec: NetworkSpec, seed: int, dtype: DTypeLike) -> NDArray:
     cell = CELLS[spec.cell]
     for layer, units in enumerate(spec.hidden_sizes):
         p = {name: views[f"layers.{layer}.{name}"] for name in ("w_x", "w_h", "b") if name != "w_h" or cell.recurrent}
+        directions = []
         for gate, letter in enumerate(cell.columns):
             block = slice(gate * units, (gate + 1) * units)
             p["w_x"][:, block] = glorot_uniform(rng, len(p["w_x"]), units)
             if cell.recurrent:
-                p["w_h"][:, block] = orthogonal(rng, units)
+                directions.append(_directions(rng, units))
             if cell.keeps is not None and letter == cell.keeps[0]:
                 p["b"][block] = cell.keeps[1]
+        if cell.recurrent:
+            p["w_h"][:] = np.concatenate(_reflections(np.array(directions), units), axis=1)
     if spec.season_length == 0 and not spec.linear_skip:
         views["head.w"][:] = glorot_uniform(rng, *views["head.w"].shape)
     return flat.astype(dtype)
@@ -80,15 +83,25 @@ def orthogonal(rng: np.random.Generator, n: int) -> Array:
     Each reflection exchanges a random direction and the first axis. Vectors are uniform in a cube, not normal, so that
     no logarithm is needed; the result is orthogonal all the same, and nearly isotropic.
     """
-    q = np.eye(n)
+    return _reflections(_directions(rng, n)[None], n)[0]
+
+
+def _directions(rng: np.random.Generator, n: int) -> Array:
+    """Vectors of 1, 2, ... n numbers, one after the other."""
+    return _uniform(rng, (n * (n + 1) // 2, 1))
+
+
+def _reflections(directions: Array, n: int) -> Array:
+    """``[k, n, n]`` products of reflections for ``directions [k, n (n+1) / 2, 1]``, which are overwritten."""
+    q = np.zeros((len(directions), n, n))
     for size in range(1, n + 1):
-        v = _uniform(rng, (size, 1))
-        norm = math.sqrt(_sum_rows(v * v).item())
-        sign = 1.0 if v[0, 0] >= 0.0 else -1.0
-        v[0, 0] += sign * norm
-        block = q[n - size :, n - size :]  # so far 1 in the corner and the smaller product below
-        block[0, 0] = -sign  # makes the first column the random direction itself
-        block -= v * (_sum_rows(v * block) / (norm * abs(v[0, 0])))
+        v = directions[:, size * (size - 1) // 2 :][:, :size]  # [k, size, 1]
+        norm = np.sqrt(_sum_rows((v * v).swapaxes(0, 1)))  # [k, 1]
+        sign = np.where(v[:, 0] >= 0.0, 1.0, -1.0)
+        v[:, 0] += sign * norm
+        block = q[:, n - size :, n - size :]  # 0 so far in its first row and column, and then the smaller product
+        block[:, 0, 0] = -sign[:, 0]  # makes the first column the random direction itself
+        block -= v * (_sum_rows((v * block).swapaxes(0, 1)) / (norm * np.abs(v[:, 0])))[:, None]
     return q
 
 
@@ -98,7 +111,7 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
 
 
 def _sum_rows(a: Array) -> Array:
-    """Sum over the rows of ``a [n, m]`` by halves, a fixed tree of additions; overwrites ``a``."""
+    """Sum over the rows of ``a [n, ...]`` by halves, a fixed tree of additions; overwrites ``a``."""
     n = len(a)
     while n > 1:
         half = (n + 1) // 2

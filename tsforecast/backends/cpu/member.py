@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tsforecast.backends.cpu import epoch
+from tsforecast.backends.cpu.borrow import borrowed
 from tsforecast.backends.cpu.epoch import DONE, STOPPED
 from tsforecast.backends.cpu.jit import entry, inlined, kernel
 from tsforecast.backends.cpu.lanes import LANES, fma, load, splat, store
@@ -83,6 +84,7 @@ def train_members(
     sync, networks, rule, data, held_data, block, members, desk,
 ):  # fmt: skip
     """Train networks from the queue until there are no more."""
+    data, held_data, desk = _borrowed_data(data), _borrowed_data(held_data), _borrowed_desk(desk)
     while atomic_load(sync, STOP) == 0:
         i = atomic_add(queue, 0, 1)
         if i >= len(members.seed):
@@ -90,6 +92,34 @@ def train_members(
         _read_state(i, networks, members, desk.state)
         members.outcome[i] = _train_member(i, sync, networks, rule, data, held_data, block, members, desk)
         _write_state(i, networks, members, desk.state)
+
+
+@inlined
+def _borrowed_data(data):
+    return epoch.Data(
+        borrowed(data.values), borrowed(data.x_starts), borrowed(data.targets), borrowed(data.y_starts), data.y_stride,
+        borrowed(data.weights),
+    )  # fmt: skip
+
+
+@inlined
+def _borrowed_state(state):
+    return epoch.State(borrowed(state.weights), borrowed(state.m), borrowed(state.v))
+
+
+@inlined
+def _borrowed_desk(desk):
+    memory = desk.memory
+    return Desk(
+        _borrowed_state(desk.state), _borrowed_state(desk.before), borrowed(desk.best),
+        epoch.Memory(
+            borrowed(memory.work), borrowed(memory.frame), borrowed(memory.base), borrowed(memory.scalars),
+            borrowed(memory.shard_gradients), borrowed(memory.shard_losses), borrowed(memory.norms),
+            borrowed(memory.penalties), borrowed(memory.totals),
+        ),
+        borrowed(desk.held_work), borrowed(desk.held_frame), borrowed(desk.held_base), borrowed(desk.order),
+        borrowed(desk.scratch), borrowed(desk.rates), borrowed(desk.total),
+    )  # fmt: skip
 
 
 @inlined

@@ -46,6 +46,16 @@ def tile_rows(dtype, vectors: int) -> int:
     return max(1, min(12, _ACCUMULATORS // registers_a_row))
 
 
+def _opaque(builder, pointer):
+    """The same pointer, of which LLVM knows nothing.
+
+    Else it makes each row's address of the one before by an addition, and a tile of many rows and one vector waits for
+    that chain.
+    """
+    function_type = ir.FunctionType(pointer.type, [pointer.type])
+    return builder.call(ir.InlineAsm(function_type, "", "=r,0"), [pointer])
+
+
 def _emit_tile(builder, dtype, rows, vectors, add, a, a_row, a_k, b, b_row, c, c_row, n):
     """One tile; ``a``, ``b``, ``c`` point at its first elements, ``add`` tells whether C is added to or overwritten."""
     vector = vector_type(dtype)
@@ -67,6 +77,7 @@ def _emit_tile(builder, dtype, rows, vectors, add, a, a_row, a_k, b, b_row, c, c
         [builder.add(builder.mul(c_row, fixed(r)), fixed(v * LANES)) for v in range(vectors)] for r in range(rows)
     ]
     tile = [(r, v) for r in range(rows) for v in range(vectors)]
+    apart = 3 if vectors == 1 else rows
     with builder.if_else(add) as (then, otherwise):
         with then:
             for r, v in tile:
@@ -79,7 +90,9 @@ def _emit_tile(builder, dtype, rows, vectors, add, a, a_row, a_k, b, b_row, c, c
         b_at = builder.mul(loop.index, b_row)
         held = [load_lanes(b, builder.add(b_at, fixed(v * LANES))) for v in range(vectors)]
         for r in range(rows):
-            scalar = broadcast(builder, builder.load(builder.gep(a_here, [builder.mul(a_row, fixed(r))])), dtype)
+            if r % apart == 0:
+                near = _opaque(builder, builder.gep(a_here, [builder.mul(a_row, fixed(r))])) if r else a_here
+            scalar = broadcast(builder, builder.load(builder.gep(near, [builder.mul(a_row, fixed(r % apart))])), dtype)
             for v in range(vectors):
                 builder.store(emit_fma(builder, dtype, scalar, held[v], builder.load(slots[r][v])), slots[r][v])
     for r, v in tile:
