@@ -2,7 +2,7 @@
 
     python scripts/bench_cells.py [--shapes 32x24x1x64 256x48x8x32 64x48x8x128] [--rounds 9] [--json FILE]
 
-A shape is batch x steps x inputs x units; one thread. Before anything is timed, the gradients of every cell are compared
+A shape is batch x steps x inputs x units; one thread. Before anything is timed, the gradients of each cell are compared
 with those of the float64 reference equations.
 """
 
