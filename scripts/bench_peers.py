@@ -153,7 +153,7 @@ class Jax:
             x = self._layer(*(weights[f"layers.{i}.{part}"] for part in ("w_x", "w_h", "b")), x)
         return x[-1] @ weights["head.w"] + weights["head.b"]
 
-    def _step(self, state, x, y, rows):
+    def _step(self, state, x, y, rows, rate):
         jax, (weights, m, v, n) = self._jax, state
 
         def mean_squared_error(weights):
@@ -166,14 +166,14 @@ class Jax:
         scale_m, scale_v = 1 / (1 - BETA_1**n), 1 / (1 - BETA_2**n)
 
         def move(w, m, v):
-            return w - self._job.rate * m * scale_m / (jax.numpy.sqrt(v * scale_v) + EPSILON)
+            return w - rate * m * scale_m / (jax.numpy.sqrt(v * scale_v) + EPSILON)
 
         return (jax.tree.map(move, weights, m, v), m, v, n), loss
 
     def train(self, batches: list[np.ndarray]) -> float:
         total = 0.0
         for rows in batches:
-            self._state, loss = self._step_jit(self._state, self._x, self._y, rows)
+            self._state, loss = self._step_jit(self._state, self._x, self._y, rows, self._job.rate)
             total += loss * len(rows)
         return float(total) / sum(map(len, batches))
 

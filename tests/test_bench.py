@@ -78,3 +78,17 @@ def test_the_summary_has_means_worst_and_fractions(bench):
     assert summary["train torch geometric mean"] == pytest.approx(4.0)
     assert summary["predict torch worst"] == 2.0
     assert summary["train least fraction of peak, H 64..256, B >= 32"] == 0.5, "B = 1 does not count"
+
+
+@pytest.mark.needs_jit
+def test_the_benchmark_of_fleets_measures_a_tiny_one_alone(tmp_path):
+    found = tmp_path / "found.json"
+    sizes = {"models": 3, "units": 4, "windows": 20, "steps": 3, "epochs": 2, "batch": 10}
+    command = [sys.executable, str(SCRIPTS / "bench_fleet.py"), "--threads", "1", "--seconds", "0.01", "--peers"]
+    command += ["--json", str(found)] + [part for name, size in sizes.items() for part in (f"--{name}", str(size))]
+    subprocess.run(command, capture_output=True, text=True, check=True, cwd=SCRIPTS.parent)
+    document = json.loads(found.read_text())
+    assert document["fleet"] == sizes
+    (result,) = document["results"]
+    assert (result["threads"], result["trained"]) == (1, {"ours": [3, 2], "fit_many": [3, 2]})
+    assert all(seconds > 0 for seconds in result["fleet_seconds"].values())
