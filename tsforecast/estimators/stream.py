@@ -170,15 +170,15 @@ class _Windowed:
 
     def __init__(self, model, spec: NetworkSpec, n_streams: int):
         self._model = model
-        self._width = spec.n_features
+        self._width, self._limit = spec.n_features, LIMITS[model._params.dtype.name]
         self._starts = np.arange(n_streams, dtype=np.int64) * spec.n_timesteps * spec.n_features
         self._shape = (n_streams, spec.head_size)
         self.state = np.full((n_streams, spec.n_timesteps * spec.n_features), np.nan)
 
     def push(self, x: np.ndarray) -> np.ndarray:
+        if not (np.abs(x) <= self._limit).all():  # now, not when the window is full
+            raise DataError(f"a value must be finite and at most {self._limit:g} in magnitude, got {x}")
         window = np.concatenate([self.state[:, self._width :], x.reshape(-1, self._width)], axis=1)
-        if not np.isfinite(x).all():
-            raise DataError(f"a value must be finite, got {x}")
         y = np.full(self._shape, np.nan)
         if not np.isnan(window[0, 0]):
             y = self._model._predict_windows(window.ravel(), self._starts)
