@@ -88,10 +88,8 @@ def step(
     c = f * c_before + i * g  # 3a
     o = sigmoid(a["o"] + w_co * c) if "o" in a else one  # 3b
     s = np.tanh(c) if variant.output_activation else c  # 4a
-    new = (o * s, c)  # 4b
-    if variant.gate_recurrence:
-        new = (*new, i, f, o)
-    return new, Kept(c_before, c, i, f, g, o, s, gates_before)
+    gates = [i, f, o] if variant.gate_recurrence else []
+    return (o * s, c, *gates), Kept(c_before, c, i, f, g, o, s, gates_before)  # 4b
 
 
 def step_backward(

@@ -1,0 +1,174 @@
+"""Write tests/golden/{torch,keras,onnx}_cells.npz: what other libraries compute for the cells that they have.
+
+Run from the root of a checkout, once for each library, in an environment that has it (float64 but for onnxruntime)::
+
+    PYTHONPATH=. python scripts/make_golden_cells.py torch     # torch==2.13.0
+    PYTHONPATH=. KERAS_BACKEND=torch python scripts/make_golden_cells.py keras
+    PYTHONPATH=. python scripts/make_golden_cells.py onnx      # onnx, onnxruntime
+
+``torch``  two layers and a head for each cell, in our flat layout: outputs, gradients of a random cotangent, losses of
+           ten steps of Adam and the weights after them
+``keras``  one layer each, in the layout of Keras (which the test translates): all hidden states and all gradients
+``onnx``   one layer each, in the layout of the operator's inputs W, R, B, P: all hidden states, float32
+"""
+
+from __future__ import annotations
+
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from tsforecast.spec import NetworkSpec
+
+OUT = Path(__file__).resolve().parents[1] / "tests" / "golden"
+N_ROWS, N_STEPS, N_INPUTS, N_UNITS, N_UPDATES = 4, 5, 3, 6, 10
+TORCH_CELLS = ("rnn_tanh", "rnn_relu", "gru")
+
+
+def torch_cells(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Outputs, gradients and ten steps of Adam of a network of each cell."""
+    data = {}
+    for cell in TORCH_CELLS:
+        spec = NetworkSpec(N_STEPS, N_INPUTS, (N_UNITS, 5), 2, cell=cell)
+        one = {
+            "params": rng.uniform(-0.6, 0.6, spec.n_params),
+            "x": rng.normal(size=(N_ROWS, N_STEPS, N_INPUTS)),
+            "y": rng.normal(size=(N_ROWS, 2)),
+            "cotangent": rng.normal(size=(N_ROWS, 2)),
+        }
+        one |= run_torch(spec, **one)
+        data |= {f"{cell}/{name}": array for name, array in one.items()}
+    return data
+
+
+def run_torch(spec: NetworkSpec, params, x, y, cotangent) -> dict[str, np.ndarray]:
+    """What torch computes for one network: layers of one direction each, so that widths may differ."""
+    import torch
+
+    make = {
+        "rnn_tanh": lambda i, h: torch.nn.RNN(i, h, batch_first=True),
+        "rnn_relu": lambda i, h: torch.nn.RNN(i, h, batch_first=True, nonlinearity="relu"),
+        "gru": lambda i, h: torch.nn.GRU(i, h, batch_first=True),
+    }[spec.cell]
+    torch.set_default_dtype(torch.float64)
+    widths = (spec.n_features, *spec.hidden_sizes)
+    layers = [make(i, h) for i, h in pairwise(widths)]
+    head = torch.nn.Linear(widths[-1], spec.head_size)
+    views = spec.views(params)
+    places = {"head.w": head.weight, "head.b": head.bias}
+    for i, layer in enumerate(layers):
+        torch.nn.init.zeros_(layer.bias_hh_l0)
+        places |= {
+            f"layers.{i}.w_x": layer.weight_ih_l0,
+            f"layers.{i}.w_h": layer.weight_hh_l0,
+            f"layers.{i}.b": layer.bias_ih_l0,
+        }
+        if spec.cell == "gru":  # of the second bias, only that of the candidate is not redundant
+            places[f"layers.{i}.b_h"] = layer.bias_hh_l0
+    own = {name: slice(-views[name].shape[-1], None) if name.endswith("b_h") else slice(None) for name in places}
+    with torch.no_grad():
+        for name, place in places.items():
+            place[own[name]] = torch.tensor(views[name].T)
+
+    def output(inputs):
+        for layer in layers:
+            inputs, _ = layer(inputs)
+        return head(inputs[:, -1])
+
+    def flat(of):
+        return np.concatenate([of(places[b.name])[own[b.name]].detach().numpy().T.ravel() for b in spec.blocks])
+
+    inputs = torch.tensor(x, requires_grad=True)
+    found = output(inputs)
+    (found * torch.tensor(cotangent)).sum().backward()
+    result = {"outputs": found.detach().numpy(), "dparams": flat(lambda p: p.grad), "dx": inputs.grad.numpy()}
+    optimizer, losses = torch.optim.Adam(list(places.values()), lr=1e-2), []
+    for _ in range(N_UPDATES):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.mse_loss(output(torch.tensor(x)), torch.tensor(y))
+        loss.backward()
+        for name, place in places.items():  # the redundant biases stay as they are: zero
+            if name.endswith("b_h"):
+                place.grad[: own[name].start] = 0.0
+        losses.append(loss.item())
+        optimizer.step()
+    return result | {"losses": np.array(losses), "trained": flat(lambda p: p)}
+
+
+def keras_cells(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Hidden states and gradients of one layer of each kind, in Keras's layout."""
+    import keras
+    import torch
+
+    keras.config.set_floatx("float64")
+    data = {}
+    for name, layer in {
+        "lstm": keras.layers.LSTM(N_UNITS, return_sequences=True),
+        "gru": keras.layers.GRU(N_UNITS, return_sequences=True),
+    }.items():
+        x, cotangent = rng.normal(size=(N_ROWS, N_STEPS, N_INPUTS)), rng.normal(size=(N_ROWS, N_STEPS, N_UNITS))
+        layer.build(x.shape)
+        for variable in layer.trainable_variables:
+            variable.assign(rng.uniform(-0.6, 0.6, variable.shape))
+        inputs = torch.tensor(x, requires_grad=True)
+        hidden = layer(inputs)
+        (hidden * torch.tensor(cotangent)).sum().backward()
+        data |= {f"{name}/x": x, f"{name}/cotangent": cotangent, f"{name}/dx": inputs.grad.numpy()}
+        data[f"{name}/hidden"] = hidden.detach().numpy()
+        for variable in layer.trainable_variables:
+            data[f"{name}/{variable.name}"] = variable.numpy()
+            data[f"{name}/d_{variable.name}"] = variable.value.grad.numpy()
+    return data
+
+
+def onnx_cells(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Hidden states of the operators, float32."""
+    import onnxruntime
+    from onnx import TensorProto, helper
+
+    kinds = {  # operator, gates, its inputs beyond X, attributes
+        "lstm": ("LSTM", 4, "WRB", {}),
+        "lstm_peephole": ("LSTM", 4, "WRBP", {}),
+        "lstm_coupled": ("LSTM", 4, "WRB", {"input_forget": 1}),
+        "gru": ("GRU", 3, "WRB", {"linear_before_reset": 1}),
+        "rnn_tanh": ("RNN", 1, "WRB", {}),
+        "rnn_relu": ("RNN", 1, "WRB", {"activations": ["Relu"]}),
+    }
+    data = {}
+    for name, (operator, gates, letters, attributes) in kinds.items():
+        shapes = {
+            "X": (N_STEPS, N_ROWS, N_INPUTS),
+            "W": (1, gates * N_UNITS, N_INPUTS),
+            "R": (1, gates * N_UNITS, N_UNITS),
+            "B": (1, 2 * gates * N_UNITS),
+            "P": (1, 3 * N_UNITS),
+        }
+        feed = {k: rng.uniform(-0.8, 0.8, shapes[k]).astype(np.float32) for k in "X" + letters}
+        names = ["X", "W", "R", "B", *(["", "", "", "P"] if "P" in letters else [])]
+        node = helper.make_node(operator, names, ["Y"], hidden_size=N_UNITS, **attributes)
+        graph = helper.make_graph(
+            [node],
+            name,
+            [helper.make_tensor_value_info(k, TensorProto.FLOAT, shapes[k]) for k in feed],
+            [helper.make_tensor_value_info("Y", TensorProto.FLOAT, (N_STEPS, 1, N_ROWS, N_UNITS))],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        data |= {f"{name}/{k}": array for k, array in feed.items()}
+        data[f"{name}/Y"] = session.run(["Y"], feed)[0]
+    return data
+
+
+def main() -> None:
+    library = sys.argv[1]
+    makers = {"torch": torch_cells, "keras": keras_cells, "onnx": onnx_cells}
+    data = makers[library](np.random.default_rng(12))
+    path = OUT / f"{library}_cells.npz"
+    np.savez_compressed(path, **data)
+    print(f"wrote {path}, {path.stat().st_size / 1024:.0f} KiB, {len(data)} arrays")
+
+
+if __name__ == "__main__":
+    main()
