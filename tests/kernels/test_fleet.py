@@ -11,11 +11,12 @@ from kernel_cases import network, series_windows, step_rule
 
 from tsforecast.backends.base import StepRule, TrainState, Windows, get_backend
 from tsforecast.backends.cpu import fleet
+from tsforecast.backends.cpu.jit import JIT_DISABLED
 from tsforecast.exceptions import DivergedError
 from tsforecast.nn.fleet import TrainJob, train_many
 from tsforecast.nn.initializers import init_params
 from tsforecast.nn.trainer import TrainConfig, train
-from tsforecast.spec import NetworkSpec
+from tsforecast.spec import CELLS, NetworkSpec
 
 CPU = get_backend("cpu")
 SPEC = NetworkSpec(5, 1, (4,), 2)
@@ -200,9 +201,10 @@ def test_an_interrupt_is_heard_within_a_second_and_loses_no_finished_network():
     np.testing.assert_array_equal(jobs[-1].state.params, init_params(SPEC, 249, np.float32))
 
 
-def test_two_tiny_networks_in_plain_python():
+@pytest.mark.parametrize("cell", CELLS if JIT_DISABLED else ["lstm"])  # one cell is enough to compile
+def test_two_tiny_networks_of_every_cell(cell):
     """Also without a compiler, where the kernels are Python."""
-    spec = NetworkSpec(2, 1, (1,), 1)
+    spec = NetworkSpec(2, 1, (1,), 1, cell=cell)
     jobs = [job(i, n_rows=3, spec=spec, dtype=np.float64, val_rows=i, max_iter=2, batch_size=2) for i in range(2)]
     assert_as_alone(jobs)
 
