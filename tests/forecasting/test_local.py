@@ -1,11 +1,13 @@
 """``Forecaster(scope="local")`` against a Forecaster of each series alone, to the bit."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.linear_model import Ridge
 
-from tsforecast import DataError, Forecaster, LSTMRegressor, NotEnoughHistoryError
+from tsforecast import DataError, Forecaster, LSTMRegressor, ModelFileError, NotEnoughHistoryError, load_model
 
 needs_jit = pytest.mark.needs_jit
 LENGTHS = {"b": 60, "a": 48, "c": 75}
@@ -135,3 +137,15 @@ def test_divergence_is_told_by_series_and_harms_no_other():
 def test_every_series_needs_rows_of_its_own():
     with pytest.raises(NotEnoughHistoryError, match=r"1 of 3 series have fewer: 'b' \(10 rows\)"):
         forecaster(network()).fit(frame(a=40, b=10, c=40))
+
+
+@needs_jit
+def test_there_is_no_file_of_local_models(tmp_path):
+    """But pickle keeps them, and each network has a file of its own."""
+    df = frame()
+    model = forecaster(network()).fit(df)
+    with pytest.raises(ModelFileError, match="scope='local' is not stored"):
+        model.save(tmp_path / "model")
+    pd.testing.assert_frame_equal(pickle.loads(pickle.dumps(model)).predict(), model.predict(), check_exact=True)
+    model.estimator_["b"].save(tmp_path / "b")
+    np.testing.assert_array_equal(load_model(tmp_path / "b")._params, model.estimator_["b"]._params)

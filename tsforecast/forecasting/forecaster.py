@@ -344,7 +344,8 @@ class Forecaster(BaseEstimator):
         Raises
         ------
         ModelFileError
-            The estimator is not one of tsforecast's networks, or the ids are neither text nor whole numbers.
+            The estimator is not one of tsforecast's networks, ``scope`` is ``"local"``, or the ids are neither text nor
+            whole numbers.
         """
         from tsforecast.persistence import save_model
 

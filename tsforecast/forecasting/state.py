@@ -139,6 +139,11 @@ class FittedState:
 
     def to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Split into arrays and plain values; ``ModelFileError`` for what only Python could rebuild."""
+        if models.is_local(self.model):
+            raise ModelFileError(
+                "a Forecaster with scope='local' is not stored in a model file; save each model of "
+                "forecaster.estimator_ by itself, or use scope='global' (joblib.dump works, too, in trusted hands)"
+            )
         if not models.is_native(self.model):
             raise ModelFileError(
                 f"a Forecaster around a {type(self.model).__name__} cannot be stored without pickle; only the networks "
