@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from tsforecast.nn.initializers import init_params, orthogonal
+from tsforecast.nn.initializers import _chrono, init_params, orthogonal
 from tsforecast.nn.schedules import learning_rates
-from tsforecast.spec import NetworkSpec
+from tsforecast.spec import CELLS, NetworkSpec
 
 SPEC = NetworkSpec(6, 3, (40, 25), 4, n_quantiles=2)
 
@@ -99,3 +99,55 @@ def test_bits_do_not_depend_on_vector_instructions():
         [sys.executable, "-c", code, *sys.path], env=env, capture_output=True, text=True, check=True
     ).stdout
     assert out.strip() == digest()
+
+
+CHRONO_GATES = [
+    ("lstm", 1, 0),
+    ("lstm_peephole", 1, 0),
+    ("lstm_coupled", None, 0),
+    ("lstm_no_input_gate", 0, None),
+    ("gru", 1, None),
+]
+
+
+@pytest.mark.parametrize(("cell", "keeps", "writes"), CHRONO_GATES)
+def test_chrono_biases_spread_memories_over_the_window(cell, keeps, writes):
+    """A gate of bias log(u) keeps u / (1 + u) of the past a step, for about 1 + u steps; u is uniform in [1, T - 1]."""
+    spec = NetworkSpec(101, 1, (2000,), 1, cell=cell)
+    few = NetworkSpec(101, 1, (30,), 1, cell=cell)
+    gates = few.views(init_params(few, 7, np.float64, bias_init="chrono"))["layers.0.b"].reshape(-1, 30)
+    rng = np.random.Generator(np.random.Philox(key=3))
+    u = np.exp(_chrono(rng, spec.n_timesteps, 2000))
+    assert 1.0 <= u.min() < 2.0
+    assert 99.0 < u.max() <= 100.0
+    assert u.mean() == pytest.approx(50.5, abs=4 * 99 / np.sqrt(12 * 2000))
+    drawn = gates[keeps] if keeps is not None else -gates[writes]
+    assert 0.0 <= drawn.min() < drawn.max() <= np.log(100.0)
+    if writes is not None:
+        np.testing.assert_array_equal(gates[writes], -drawn)
+    others = [k for k in range(len(gates)) if k not in (keeps, writes)]
+    assert not gates[others].any()
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_initial_weights_differ_only_where_they_are_told_to(cell):
+    spec = NetworkSpec(50, 2, (4, 3), 1, cell=cell)
+    usual = spec.views(init_params(spec, 7, np.float64))
+    identity = spec.views(init_params(spec, 7, np.float64, recurrent_init="identity"))
+    for name, view in identity.items():
+        if name.endswith("w_h"):
+            np.testing.assert_array_equal(view, np.tile(np.eye(len(view)), CELLS[cell].n_gates))
+        else:
+            np.testing.assert_array_equal(view, usual[name])
+    if CELLS[cell].keeps is None:
+        with pytest.raises(ValueError, match=f"the cell '{cell}' has none"):
+            init_params(spec, 7, np.float64, bias_init="chrono")
+    else:
+        chrono = spec.views(init_params(spec, 7, np.float64, bias_init="chrono"))
+        assert {name for name in ("layers.0.b", "layers.1.b") if np.any(chrono[name] != usual[name])}
+        np.testing.assert_array_equal(chrono["layers.0.w_h"], usual["layers.0.w_h"])
+
+
+def test_windows_too_short_for_chrono_start_without_a_bias():
+    spec = NetworkSpec(2, 1, (5,), 1)
+    assert not spec.views(init_params(spec, 7, np.float64, bias_init="chrono"))["layers.0.b"].any()

@@ -8,6 +8,7 @@ from numbers import Integral, Real
 from tsforecast._compat import Interval, StrOptions
 from tsforecast.backends.base import StepRule
 from tsforecast.exceptions import DataError
+from tsforecast.nn.initializers import BIAS_INITS, RECURRENT_INITS
 from tsforecast.nn.trainer import TrainConfig
 from tsforecast.spec import LOSSES, SCHEDULES, SOLVERS, WINDOW_NORMS
 
@@ -53,6 +54,8 @@ PARAMETER_CONSTRAINTS: dict = {
     "epsilon": [_POSITIVE],
     "lr_gamma": [_POSITIVE],
     "lr_step_size": [_COUNT],
+    "recurrent_init": [StrOptions(set(RECURRENT_INITS))],
+    "bias_init": [StrOptions(set(BIAS_INITS))],
 }
 
 

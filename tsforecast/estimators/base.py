@@ -66,6 +66,8 @@ class RecurrentRegressor(FittedMethods, CallbackSupportMixin, RegressorMixin, Ba
         epsilon=1e-8,
         lr_gamma=0.95,
         lr_step_size=30,
+        recurrent_init="orthogonal",
+        bias_init="unit",
     ):
         self._set_parameters(locals())
 
@@ -243,7 +245,7 @@ class RecurrentRegressor(FittedMethods, CallbackSupportMixin, RegressorMixin, Ba
             self._y_mean, self._y_scale = _scaling.weighted_mean_scale(
                 windows.targets, windows.y_starts, 1, self.n_outputs_, weights, windows.y_stride
             )
-        self._params = init_params(NetworkSpec(**network), self._seed, self.dtype)
+        self._params = init_params(NetworkSpec(**network), self._seed, self.dtype, self.recurrent_init, self.bias_init)
         self._opt_m, self._opt_v, self._opt_step = np.zeros_like(self._params), np.zeros_like(self._params), 0
         self.n_iter_ = 0
         self.loss_curve_: list[float] = []

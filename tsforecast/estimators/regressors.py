@@ -100,6 +100,13 @@ class LSTMRegressor(RecurrentRegressor):
         Decay rates and the constant in the denominator of Adam (and RMSprop, which uses ``beta_2``).
     lr_gamma : float, default=0.95
     lr_step_size : int, default=30
+    recurrent_init : {"orthogonal", "identity"}, default="orthogonal"
+        Recurrent weights that training starts from, each gate by itself. The identity suits ``RNNRegressor`` with ReLU
+        on long windows.
+    bias_init : {"unit", "chrono"}, default="unit"
+        Bias that training starts from in the gate that keeps the past: 1, or chrono, for windows of hundreds of steps:
+        log(u) with u uniform from 1 to T - 1, so that units remember for about u steps; an input gate beside a forget
+        gate starts at -log(u). All other biases start at 0.
     peepholes : bool, default=False
         Let the gates see the cell: input and forget gate the old one, the output gate the new one [2]_.
     coupled_gates : bool, default=False
@@ -185,6 +192,8 @@ class LSTMRegressor(RecurrentRegressor):
         epsilon=1e-8,
         lr_gamma=0.95,
         lr_step_size=30,
+        recurrent_init="orthogonal",
+        bias_init="unit",
         peepholes=False,
         coupled_gates=False,
         variant=None,
@@ -286,6 +295,8 @@ class RNNRegressor(RecurrentRegressor):
         epsilon=1e-8,
         lr_gamma=0.95,
         lr_step_size=30,
+        recurrent_init="orthogonal",
+        bias_init="unit",
         activation="tanh",
     ):
         self._set_parameters(locals())

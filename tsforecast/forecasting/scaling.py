@@ -17,7 +17,8 @@ import numpy as np
 
 from tsforecast.data.panel import Panel
 from tsforecast.exceptions import DataError
-from tsforecast.forecasting import defaults, elementary
+from tsforecast.forecasting import defaults
+from tsforecast.nn import elementary
 
 # exp() beyond this leaves float64; a forecast there is clipped, so that it stays a finite number.
 MAX_LOG = 700.0

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
 
-from tsforecast.forecasting.elementary import exp, log
+from tsforecast.nn.elementary import exp, log
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CHILD = """
 import hashlib
 import numpy as np
-from tsforecast.forecasting.elementary import exp, log
+from tsforecast.nn.elementary import exp, log
 x = np.ldexp(np.linspace(1, 2, 20_001), np.arange(20_001) % 1800 - 900)
 print(hashlib.sha256(log(x).tobytes() + exp(np.linspace(-700, 700, 20_001)).tobytes()).hexdigest())
 """
