@@ -15,11 +15,11 @@ from numba import cuda
 from numpy.typing import NDArray
 
 from tsforecast.backends.base import StepRule, TrainState, Windows, check_plain, loss_diverged
-from tsforecast.backends.cuda import epoch
-from tsforecast.backends.cuda.launches import batches_at_once, launch, row_tiles
+from tsforecast.backends.cuda.launches import launch, row_tiles
 from tsforecast.backends.cuda.memory import DeviceWindows, Store, check_starts, frames_of
 from tsforecast.backends.cuda.optimizers import rule_codes, rule_scalars, schedule
-from tsforecast.backends.cuda.plan import INFERENCE, ROWS, TRAINING, Plan, make_plan
+from tsforecast.backends.cuda.plan import INFERENCE, ROWS, TRAINING, WIDEST_OF_A_BLOCK, Plan, is_wide, padded_size
+from tsforecast.backends.cuda.setup import Setup, check_float32, set_up
 from tsforecast.backends.members import Member
 from tsforecast.exceptions import BackendUnavailableError
 from tsforecast.spec import NetworkSpec
@@ -70,36 +70,33 @@ class CudaBackend:
         BackendUnavailableError
             There are no kernels for this network or dtype, or too little memory; ``state`` is as it was.
         """
-        plan = _plan(spec, state.params, TRAINING)
-        data, table, frames = self._data(spec, plan, windows)
         batch_size = min(batch_size, len(order))
+        n_params = spec.n_params
+        setup = set_up(self._store, spec, state.params.dtype, TRAINING, batch_size, self.n_processors, n_params)
+        data, table, frames = self._data(spec, setup.plan, windows)
         first_rows = np.arange(0, len(order), batch_size)
         weight_sums = np.add.reduceat(windows.weights[order].astype(np.float64), first_rows)
         batch_rows = np.stack([first_rows, np.diff(first_rows, append=len(order))], axis=1).astype(np.int32)
-        n_blocks, work, gradients = self._store.room_for_blocks(
-            plan, min(-(-batch_size // ROWS), self.n_processors), spec.n_params
-        )
         fixed = (
-            table, self._store.upload("is_weight", plan.is_weight), *data, frames,
+            table, self._store.upload("is_weight", setup.plan.is_weight), *data, frames,
             self._store.upload("order", order.astype(np.int32)),
         )  # fmt: skip
         steps = state.step + np.cumsum(weight_sums != 0.0)
         scalars = schedule(rule, weight_sums, learning_rates, steps)
         device_state = [self._store.upload(n, a) for n, a in (("w", state.params), ("m", state.m), ("v", state.v))]
         losses = self._store.room("losses", len(scalars))
-        totals, done = self._store.room("totals", 3 * n_blocks), self._store.room("done", 1, np.int32)
-        kernel = epoch.make_train(plan.padded, spec.cell, n_blocks > 1)
-        n_at_once = batches_at_once(spec, batch_size, n_blocks)
-        n_done = 0
+        done = self._store.room("done", 1, np.int32)
+        n_done, n_at_once = 0, setup.batches_at_once(batch_size)
         for first in range(0, len(scalars), n_at_once):
             some = slice(first, first + n_at_once)
             n_batches = len(scalars[some])
             launch(
-                kernel, (n_blocks, 1), 4 * plan.padded, *fixed,
+                setup.train(), (setup.n_blocks, 1), setup.threads, *fixed,
                 self._store.upload("batch_rows", batch_rows[some]), self._store.upload("scalars", scalars[some]),
                 self._store.upload("begins", np.zeros(1, np.int32)),
                 self._store.upload("ends", np.full(1, n_batches, np.int32)),
-                *self._rule(rule, spec), *device_state, gradients, work, plan.n_work, totals, losses[first:], done,
+                *self._rule(rule, spec), *device_state, setup.gradients, setup.work, setup.plan.n_work, setup.totals,
+                losses[first:], done,
             )  # fmt: skip
             n_done += int(done.copy_to_host()[0])
             if n_done < first + n_batches:
@@ -118,7 +115,12 @@ class CudaBackend:
         from tsforecast.backends.cuda.fleet import train_fleet
 
         for member in members:
-            _plan(spec, member.state.params, TRAINING)
+            check_float32(member.state.params.dtype)
+        if is_wide(padded_size(spec)):
+            raise BackendUnavailableError(
+                f"device='cuda' trains networks side by side whose layers have up to {WIDEST_OF_A_BLOCK} units; "
+                "fit wider ones one by one, or use device='cpu'"
+            )
         train_fleet(spec, rule, members, self.n_processors, self._rule(rule, spec))
 
     def evaluate(
@@ -130,15 +132,14 @@ class CudaBackend:
         n_jobs: int,  # noqa: ARG002
     ) -> float:
         """Weighted mean loss over all windows, without penalty and without learning."""
-        plan = _plan(spec, params, INFERENCE)
-        data, table, frames = self._data(spec, plan, windows)
+        setup = self._inference(spec, params, len(windows))
+        data, table, frames = self._data(spec, setup.plan, windows)
         losses = self._store.room("tile_losses", -(-len(windows) // ROWS))
-        self._infer(
-            spec, plan, len(windows), (table, *data, frames), self._rule(rule, spec), params, losses,
+        n_tiles = self._infer(
+            setup, len(windows), (table, *data, frames), self._rule(rule, spec), params, losses,
             self._store.room("no_forecasts", 1), with_losses=True,
         )  # fmt: skip
-        total = math.fsum(losses.copy_to_host()[: -(-len(windows) // ROWS)])
-        return total / math.fsum(windows.weights.astype(np.float64))
+        return math.fsum(losses.copy_to_host()[:n_tiles]) / math.fsum(windows.weights.astype(np.float64))
 
     def predict(
         self,
@@ -149,17 +150,17 @@ class CudaBackend:
         n_jobs: int,  # noqa: ARG002
     ) -> NDArray:
         """Forecasts ``[N,K*Q]`` in the units of feature 0."""
-        plan, n = _plan(spec, params, INFERENCE), len(x_starts)
+        n, put = len(x_starts), self._store.upload
         check_starts(values, x_starts, spec.n_timesteps * spec.n_features)
         if n == 0:
             return np.empty((0, spec.head_size), dtype=params.dtype)
-        put = self._store.upload
+        setup = self._inference(spec, params, n)
         on_device, starts = put("values", values.astype(np.float32, copy=False)), put("x_starts", x_starts)
-        table = put("table", plan.table)
+        table = put("table", setup.plan.table)
         frames = frames_of(spec, table, on_device, starts, n)
         forecasts = self._store.room("forecasts", n * spec.head_size)
         self._infer(
-            spec, plan, n, (table, on_device, starts, on_device, starts, 1, on_device, frames),
+            setup, n, (table, on_device, starts, on_device, starts, 1, on_device, frames),
             self._rule(StepRule(quantiles=(0.5,) * spec.n_quantiles), spec), params,
             self._store.room("no_losses", 1), forecasts, with_losses=False,
         )  # fmt: skip
@@ -170,45 +171,48 @@ class CudaBackend:
     ) -> tuple[NDArray, NDArray, NDArray]:
         """Return outputs ``[N,K*Q]``, ``dparams [P]`` and ``dx [N,T,F]`` of ``sum(outputs * cotangent)``."""
         check_plain(spec)
-        plan, n, put = _plan(spec, params, TRAINING), len(x), self._store.upload
-        values, table = put("values", x.astype(np.float32, copy=False)), put("table", plan.table)
+        n, put, n_params = len(x), self._store.upload, spec.n_params
+        setup = set_up(self._store, spec, params.dtype, TRAINING, n, self.n_processors, n_params)
+        values, table = put("values", x.astype(np.float32, copy=False)), put("table", setup.plan.table)
         x_starts = put("x_starts", np.arange(n, dtype=np.int64) * (spec.n_timesteps * spec.n_features))
-        n_blocks, work, gradients = self._store.room_for_blocks(
-            plan, min(-(-n // ROWS), self.n_processors), spec.n_params
-        )
         outputs, dx = self._store.room("outputs", n * spec.head_size), self._store.room("dx", x.size)
         launch(
-            epoch.make_differentiate(plan.padded, spec.cell), n_blocks, 4 * plan.padded,
+            setup.differentiate(), setup.n_blocks, setup.threads,
             table, values, x_starts, frames_of(spec, table, values, x_starts, n),
-            put("rows", np.arange(n, dtype=np.int32)), put("w", params), work, plan.n_work,
-            put("cotangent", cotangent.astype(np.float32, copy=False)), outputs, gradients, dx,
+            put("rows", np.arange(n, dtype=np.int32)), put("w", params), setup.work,
+            setup.plan.n_work,
+            put("cotangent", cotangent.astype(np.float32, copy=False)), outputs, setup.gradients, dx,
         )  # fmt: skip
-        parts = gradients.copy_to_host()[: n_blocks * spec.n_params].reshape(n_blocks, -1)
+        n_parts = 1 if setup.is_wide else setup.n_blocks
+        parts = setup.gradients.copy_to_host()[: n_parts * n_params].reshape(n_parts, -1)
         dx_host = dx.copy_to_host()[: x.size].reshape(x.shape)
         if spec.linear_skip:
             dx_host = dx_host + (cotangent @ spec.views(params)["skip.w"].T).reshape(x.shape)
         out = outputs.copy_to_host()[: n * spec.head_size].reshape(n, -1)
         return out, parts.sum(axis=0, dtype=np.float64).astype(np.float32), dx_host
 
-    def _infer(self, spec, plan, n, data, rule, params, losses, forecasts, *, with_losses: bool) -> None:
-        """Launch ``infer`` for ``n`` windows, some at a time."""
-        most = self.n_processors * epoch.BLOCKS_PER_PROCESSOR[plan.padded]
-        n_blocks, work, _ = self._store.room_for_blocks(plan, min(-(-n // ROWS), most), 0)
-        on_device = self._store.upload("w", params)
-        tiles, rows = row_tiles(np.array([0, n])), self._store.upload("rows", np.arange(n, dtype=np.int32))
-        n_at_once = batches_at_once(spec, n_blocks * ROWS, n_blocks) * n_blocks
+    def _inference(self, spec: NetworkSpec, params: NDArray, n_rows: int) -> Setup:
+        return set_up(self._store, spec, params.dtype, INFERENCE, n_rows, self.n_processors, 0)
+
+    def _infer(self, setup: Setup, n: int, data, rule, params, losses, forecasts, *, with_losses: bool) -> int:
+        """Launch ``infer`` for ``n`` windows, some at a time; return how many tiles they are."""
+        on_device, more = self._store.upload("w", params), (setup.totals,) if setup.is_wide else ()
+        rows = self._store.upload("rows", np.arange(n, dtype=np.int32))
+        tiles, n_at_once = row_tiles(np.array([0, n]), setup.tile_rows), setup.tiles_at_once()
         for first in range(0, len(tiles), n_at_once):
             launch(
-                epoch.make_infer(plan.padded, spec.cell), n_blocks, 4 * plan.padded,
-                *data, rows, self._store.upload("tiles", tiles[first : first + n_at_once]), *rule, on_device, work,
-                plan.n_work, int(with_losses), losses[first:] if with_losses else losses, forecasts,
+                setup.infer(), setup.n_blocks, setup.threads,
+                *data, rows, self._store.upload("tiles", tiles[first : first + n_at_once]), *rule, on_device,
+                setup.work, setup.plan.n_work, int(with_losses), losses[first:] if with_losses else losses, forecasts,
+                *more,
             )  # fmt: skip
             if first + n_at_once < len(tiles):
                 cuda.synchronize()
+        return len(tiles)
 
     def _data(self, spec: NetworkSpec, plan: Plan, windows: Windows) -> tuple[DeviceWindows, object, object]:
         """Windows, table and frames on the device."""
-        _check_float32(windows.values)
+        check_float32(windows.values.dtype)
         check_starts(windows.values, windows.x_starts, spec.n_timesteps * spec.n_features)
         check_starts(windows.targets, windows.y_starts, (spec.n_outputs - 1) * windows.y_stride + 1)
         data, derived = self._store.windows(windows)
@@ -225,16 +229,4 @@ class CudaBackend:
         arrays = rule_codes(rule), rule_scalars(rule), np.array(rule.quantiles, dtype=np.float32)
         return tuple(
             self._store.upload(name, a) for name, a in zip(("codes", "rule", "quantiles"), arrays, strict=True)
-        )
-
-
-def _plan(spec: NetworkSpec, params: NDArray, purpose: int) -> Plan:
-    _check_float32(params)
-    return make_plan(spec, purpose)
-
-
-def _check_float32(array: NDArray) -> None:
-    if array.dtype != np.float32:
-        raise BackendUnavailableError(
-            f"device='cuda' computes in float32, not in {array.dtype}; set dtype='float32' or use device='cpu'"
         )

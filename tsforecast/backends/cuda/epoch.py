@@ -20,10 +20,11 @@ from numba import cuda, float32, int64
 
 from tsforecast.backends.cuda.activations import ONE, ZERO
 from tsforecast.backends.cuda.jit import beyond, device, kernel, load, renewed, store
-from tsforecast.backends.cuda.losses import HALF, tile_loss
+from tsforecast.backends.cuda.losses import tile_loss
 from tsforecast.backends.cuda.network import make_network
-from tsforecast.backends.cuda.optimizers import DECAY, MAX_NORM, N_SCALARS, SHARE, update
+from tsforecast.backends.cuda.optimizers import DECAY, N_SCALARS, SHARE
 from tsforecast.backends.cuda.plan import D_OUT, FEATURES, N_NET, OUT, OUTPUTS, PARAMS, QUANTILES, ROWS, STEPS, WIDTH, X
+from tsforecast.backends.cuda.step import make_step
 from tsforecast.backends.cuda.sums import make_barrier, make_block_sum, make_grid_sum
 from tsforecast.backends.cuda.windows import in_units_of_data, read_windows, season_base
 
@@ -43,6 +44,7 @@ def make_train(padded: int, cell: str, parts: bool):
     forward, backward = network.forward, network.backward
     THREADS, N_SHARED, N_WARPS = _geometry(padded)
     block_sum, grid_sum, barrier = make_block_sum(THREADS), make_grid_sum(THREADS), make_barrier(parts)
+    sum_gradients, update_parameters = make_step(THREADS)
 
     @device
     def learn_tiles(
@@ -64,37 +66,6 @@ def make_train(padded: int, cell: str, parts: bool):
             )  # fmt: skip
             backward(params, table, mine, shared, gradient, tile == part, tid)
         return loss
-
-    @device
-    def sum_gradients(
-        table, is_weight, decay, params, gradients,
-        n_used,  # parts that have a gradient
-        part, n_parts, tid,
-    ):  # fmt: skip
-        """Gradient of the batch, penalty included, for this part's share; return squares of it and of weights."""
-        part = renewed(part)
-        squares, penalty, P = ZERO, ZERO, load(table, PARAMS)
-        for i in range(part * THREADS + tid, P, n_parts * THREADS):
-            g = load(gradients, i)
-            for p in range(1, n_used):
-                g += load(gradients, p * P + i)
-            if decay > ZERO and load(is_weight, i) != 0:
-                w = load(params, i)
-                g = cuda.fma(decay, w, g)
-                penalty = cuda.fma(w, w, penalty)
-            store(gradients, i, g)
-            squares = cuda.fma(g, g, squares)
-        return squares, penalty * (HALF * decay)
-
-    @device
-    def update_parameters(
-        table, is_weight, codes, rule, scalars, batch, norm, params, m, v, gradients, part, n_parts, tid
-    ):
-        """Step this part's share of the parameters."""
-        part, at = renewed(part), renewed(batch) * N_SCALARS
-        clip = load(rule, MAX_NORM) / norm if norm > load(rule, MAX_NORM) else ONE
-        for i in range(part * THREADS + tid, load(table, PARAMS), n_parts * THREADS):
-            update(codes, rule, scalars, at, clip, load(is_weight, i) != 0, params, m, v, i, load(gradients, i))
 
     @kernel(THREADS, BLOCKS_PER_PROCESSOR[padded])
     def train(

@@ -27,12 +27,13 @@ def launch(kernel, grid, threads: int, *arguments) -> None:
 
 def row_tiles(
     rows: NDArray[np.int64],  # [models+1] first row of each model
+    size: int = ROWS,
 ) -> NDArray[np.int32]:
     """Rows in tiles that are of one model each, ``[tiles,3]``: model, first row, number of rows."""
-    n_tiles = -(-np.diff(rows) // ROWS)
+    n_tiles = -(-np.diff(rows) // size)
     model = np.repeat(np.arange(len(n_tiles)), n_tiles)
-    first = rows[model] + ROWS * (np.arange(len(model)) - np.repeat(np.cumsum(n_tiles) - n_tiles, n_tiles))
-    return np.stack([model, first, np.minimum(ROWS, rows[model + 1] - first)], axis=1).astype(np.int32)
+    first = rows[model] + size * (np.arange(len(model)) - np.repeat(np.cumsum(n_tiles) - n_tiles, n_tiles))
+    return np.stack([model, first, np.minimum(size, rows[model + 1] - first)], axis=1).astype(np.int32)
 
 
 def batches_at_once(spec: NetworkSpec, batch_size: int, n_blocks: int) -> int:

@@ -10,7 +10,7 @@ from numba import cuda
 
 from tsforecast.backends.base import Windows
 from tsforecast.backends.cuda.launches import launch
-from tsforecast.backends.cuda.plan import Plan
+from tsforecast.backends.cuda.plan import ROWS, Plan
 from tsforecast.backends.cuda.windows import N_FRAME, THREADS, measure
 from tsforecast.exceptions import BackendUnavailableError
 from tsforecast.spec import NetworkSpec
@@ -82,6 +82,19 @@ class Store:
                 if n_blocks == 1:
                     raise
                 n_blocks = max(1, n_blocks // 2)
+
+    def room_for_batch(self, plan: Plan, n_rows: int):
+        """The work buffer of a network that takes a whole batch of ``n_rows`` at once."""
+        try:
+            return self.room("work", plan.n_work)
+        except BackendUnavailableError as error:
+            n_free = int(cuda.current_context().get_memory_info().free)
+            fit = int(0.9 * n_rows * n_free / (4 * plan.n_work)) // ROWS * ROWS
+            help_ = f"batch_size={fit} would fit" if fit else "not even batch_size=4 would fit"
+            raise BackendUnavailableError(
+                f"a batch of {n_rows} windows needs {4 * plan.n_work / 2**20:.0f} MiB on the GPU, which has "
+                f"{n_free / 2**20:.0f} MiB left: {help_}. The model is as it was"
+            ) from error
 
 
 def upload(array: np.ndarray):

@@ -51,6 +51,7 @@ class Plan(NamedTuple):
 
     table: np.ndarray  # [N_NET + layers * N_LAYER] int32
     padded: int  # Hp
+    rows: int  # of a tile
     n_work: int  # float32 numbers of a block's work buffer
     is_weight: np.ndarray  # [P] int8, 0 for biases
 
@@ -130,4 +131,4 @@ def make_plan(spec: NetworkSpec, purpose: int, rows: int = ROWS) -> Plan:
     table = np.concatenate([net, *layers])
     if max(work.size, spec.n_params) >= 2**31:
         raise BackendUnavailableError("the network or its windows are too large for device='cuda'; use device='cpu'")
-    return Plan(table.astype(np.int32), padded, work.size, spec.is_weight().astype(np.int8))
+    return Plan(table.astype(np.int32), padded, rows, work.size, spec.is_weight().astype(np.int8))

@@ -1,0 +1,96 @@
+"""Which kernels a network takes, on how many blocks, and the memory that they work in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tsforecast.backends.cuda import epoch, wide_epoch, wide_tile
+from tsforecast.backends.cuda.launches import batches_at_once
+from tsforecast.backends.cuda.memory import Store
+from tsforecast.backends.cuda.plan import INFERENCE, ROWS, Plan, is_wide, make_plan, padded_size
+from tsforecast.exceptions import BackendUnavailableError
+from tsforecast.spec import NetworkSpec
+
+MOST_WIDE_ROWS = 256  # that forecasts take through a wide network at once
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Layout, kernels and memory for one call of the backend; arrays are on the device."""
+
+    spec: NetworkSpec
+    plan: Plan
+    n_blocks: int
+    work: object
+    gradients: object
+    totals: object
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether all blocks work on a batch together."""
+        return is_wide(self.plan.padded)
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return wide_tile.THREADS if self.is_wide else 4 * self.plan.padded
+
+    @property
+    def tile_rows(self) -> int:
+        """Rows that go through the network at once: through a block, or through all."""
+        return self.plan.rows
+
+    def train(self):
+        """The kernel that trains."""
+        if self.is_wide:
+            return wide_epoch.make_train_wide(self.spec.cell)
+        return epoch.make_train(self.plan.padded, self.spec.cell, self.n_blocks > 1)
+
+    def infer(self):
+        """The kernel for forecasts and losses."""
+        if self.is_wide:
+            return wide_epoch.make_infer_wide(self.spec.cell)
+        return epoch.make_infer(self.plan.padded, self.spec.cell)
+
+    def differentiate(self):
+        """The kernel for gradients."""
+        if self.is_wide:
+            return wide_epoch.make_differentiate_wide(self.spec.cell)
+        return epoch.make_differentiate(self.plan.padded, self.spec.cell)
+
+    def batches_at_once(self, batch_size: int) -> int:
+        """Batches of one launch."""
+        return batches_at_once(self.spec, batch_size, self.n_blocks)
+
+    def tiles_at_once(self) -> int:
+        """Tiles of one launch."""
+        if self.is_wide:
+            return self.batches_at_once(self.tile_rows)
+        return self.batches_at_once(self.n_blocks * ROWS) * self.n_blocks
+
+
+def set_up(
+    store: Store, spec: NetworkSpec, dtype: np.dtype, purpose: int, n_rows: int, n_processors: int, n_gradients: int
+) -> Setup:
+    """Choose and allocate; ``n_rows`` is the size of a batch, or how many rows there are to forecast."""
+    check_float32(dtype)
+    if is_wide(padded_size(spec)):
+        rows = min(n_rows, MOST_WIDE_ROWS) if purpose == INFERENCE else n_rows
+        plan = make_plan(spec, purpose, -(-rows // ROWS) * ROWS)
+        n_blocks = n_processors * wide_epoch.BLOCKS_PER_PROCESSOR
+        work, gradients = store.room_for_batch(plan, rows), store.room("gradients", n_gradients)
+    else:
+        plan = make_plan(spec, purpose)
+        most = n_processors * (epoch.BLOCKS_PER_PROCESSOR[plan.padded] if purpose == INFERENCE else 1)
+        n_blocks, work, gradients = store.room_for_blocks(plan, min(-(-n_rows // ROWS), most), n_gradients)
+    return Setup(spec, plan, n_blocks, work, gradients, store.room("totals", 3 * n_blocks))
+
+
+def check_float32(dtype: np.dtype) -> None:
+    """Raise ``BackendUnavailableError`` for any other dtype."""
+    if dtype != np.float32:
+        raise BackendUnavailableError(
+            f"device='cuda' computes in float32, not in {dtype}; set dtype='float32' or use device='cpu'"
+        )

@@ -1,0 +1,235 @@
+"""Layers too wide for one block: all blocks of the grid work on a batch together, with a barrier between phases.
+
+A phase is a loop over tiles of a result (``wide_tile``), which blocks take in turn. Every time step is one phase: its
+multiply and what a unit does with the sums, forward and backward. The arrays are those of ``plan``, for R rows in the
+place of four; rows that a batch lacks are zeros, and have no weight in the loss.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from types import SimpleNamespace
+
+from numba import cuda, float32
+
+from tsforecast.backends.cuda.activations import ZERO
+from tsforecast.backends.cuda.cells import make_cell
+from tsforecast.backends.cuda.head import add_gradient, head_backward, head_forward, head_input
+from tsforecast.backends.cuda.jit import device, load, load4, store, store4
+from tsforecast.backends.cuda.plan import (
+    B_SLOT,
+    CAPACITY,
+    CARRIED,
+    COLUMNS,
+    D_CARRIED,
+    D_H,
+    D_LAST,
+    GATES,
+    H_SLOT,
+    INPUTS,
+    LAYERS,
+    N_LAYER,
+    N_NET,
+    PADDED,
+    STEPS,
+    UNITS,
+    WIDTH,
+    X_SLOT,
+    H,
+    X,
+)
+from tsforecast.backends.cuda.sums import make_barrier
+from tsforecast.backends.cuda.tile import weight
+from tsforecast.backends.cuda.wide_tile import (
+    ROWS_A_TILE,
+    SQUARE,
+    THREADS,
+    UNITS_A_TILE,
+    multiply_backward,
+    multiply_forward,
+    multiply_gradient,
+)
+
+INPUTS_A_TILE = 64
+
+
+@lru_cache
+def make_wide_network(cell: str) -> SimpleNamespace:
+    """Device functions for networks of any width; every thread of the grid calls them."""
+    step, step_backward = make_cell(cell)
+    barrier = make_barrier(True)
+
+    @device
+    def project(params, table, layer, work, shared, tid, block, n_blocks):
+        """What x and the biases give to all gates, for all steps; and the states before the first step."""
+        padded, n_rows = load(table, PADDED), load(table, STEPS) * load(table, CAPACITY)
+        acc, n_across = cuda.local.array(16, float32), load(table, PADDED) // UNITS_A_TILE
+        for tile in range(block, (n_rows + ROWS_A_TILE - 1) // ROWS_A_TILE * n_across, n_blocks):
+            row, unit = tile // n_across * ROWS_A_TILE, tile % n_across * UNITS_A_TILE
+            multiply_forward(
+                acc, params, table, layer, X_SLOT, load(table, layer + INPUTS), work, load(table, layer + X),
+                load(table, layer + WIDTH), row, n_rows, unit, shared, tid,
+            )  # fmt: skip
+            row, unit, units = row + 4 * (tid >> 4), unit + (tid & 15), load(table, layer + UNITS)
+            for q in range(4):
+                bias = weight(params, load(table, layer + B_SLOT + q), 0, 1, 0, unit, units)
+                for i in range(4):
+                    acc[i * 4 + q] += bias
+            for i in range(4):
+                if row + i < n_rows:
+                    at = load(table, layer + GATES) + ((row + i) * padded + unit) * 4
+                    store4(work, at, acc[i * 4], acc[i * 4 + 1], acc[i * 4 + 2], acc[i * 4 + 3])
+        for e in range(block * THREADS + tid, load(table, CAPACITY) * padded, n_blocks * THREADS):
+            store(work, load(table, layer + H) + e, ZERO)
+            store(work, load(table, layer + CARRIED) + e, ZERO)
+
+    @device
+    def step_forward(params, table, layer, t, work, shared, tid, block, n_blocks):
+        """All units of all rows at step ``t``."""
+        padded, n_rows, units = load(table, PADDED), load(table, CAPACITY), load(table, layer + UNITS)
+        acc, u, v = cuda.local.array(16, float32), cuda.local.array(4, float32), cuda.local.array(4, float32)
+        n_across = padded // UNITS_A_TILE
+        states, carried_states = load(table, layer + H), load(table, layer + CARRIED)
+        for tile in range(block, (n_rows + ROWS_A_TILE - 1) // ROWS_A_TILE * n_across, n_blocks):
+            row, unit = tile // n_across * ROWS_A_TILE, tile % n_across * UNITS_A_TILE
+            multiply_forward(
+                acc, params, table, layer, H_SLOT, units, work, states + t * n_rows * padded, padded, row, n_rows, unit,
+                shared, tid,
+            )  # fmt: skip
+            for i in range(4):
+                r, j = row + 4 * (tid >> 4) + i, unit + (tid & 15)
+                if r < n_rows:
+                    before = (t * n_rows + r) * padded + j
+                    after = before + n_rows * padded
+                    gates = load(table, layer + GATES) + 4 * before
+                    u[0], u[1], u[2], u[3] = load4(work, gates)
+                    v[0], v[1], v[2], v[3] = acc[i * 4], acc[i * 4 + 1], acc[i * 4 + 2], acc[i * 4 + 3]
+                    h, carried = step(u, v, load(work, carried_states + before))
+                    store4(work, gates, u[0], u[1], u[2], u[3])
+                    store(work, states + after, h)
+                    store(work, carried_states + after, carried)
+
+    @device
+    def forward(params, table, work, shared, tid, block, n_blocks):
+        """From the windows to the outputs. Begins and ends with a barrier."""
+        top = N_NET + (load(table, LAYERS) - 1) * N_LAYER
+        barrier()
+        for layer in range(N_NET, top + 1, N_LAYER):
+            project(params, table, layer, work, shared, tid, block, n_blocks)
+            barrier()
+            for t in range(load(table, STEPS)):
+                step_forward(params, table, layer, t, work, shared, tid, block, n_blocks)
+                barrier()
+        head_forward(
+            params, table, top, load(table, PADDED), work, load(table, CAPACITY), block * THREADS + tid,
+            n_blocks * THREADS,
+        )  # fmt: skip
+        barrier()
+
+    @device
+    def step_back(params, table, layer, t, from_above, work, shared, tid, block, n_blocks):
+        """Undo step ``t``; the gates give way to their derivatives."""
+        padded, n_rows, last = load(table, PADDED), load(table, CAPACITY), load(table, STEPS) - 1
+        acc, total, d = cuda.local.array(16, float32), cuda.local.array(4, float32), cuda.local.array(4, float32)
+        n_across, a_step = (padded + SQUARE - 1) // SQUARE, n_rows * padded
+        for tile in range(block, (n_rows + SQUARE - 1) // SQUARE * n_across, n_blocks):
+            row, unit = tile // n_across * SQUARE, tile % n_across * SQUARE
+            if t < last:
+                multiply_backward(
+                    acc, total, params, table, layer, H_SLOT, load(table, layer + UNITS), work,
+                    load(table, layer + GATES) + 4 * (t + 1) * a_step, 4 * padded, row, n_rows, unit, shared, tid,
+                )  # fmt: skip
+            row += tid >> 3
+            for i in range(4):
+                j = unit + 4 * (tid & 7) + i
+                if row < n_rows and j < padded:
+                    own = row * padded + j
+                    at = t * a_step + own
+                    dh, d_carried = total[i], ZERO
+                    if t < last:
+                        d_carried = load(work, load(table, D_CARRIED) + own)
+                    else:
+                        dh = ZERO if from_above else load(work, load(table, D_LAST) + own)
+                    if from_above:
+                        dh += load(work, load(table, layer + D_H) + at)
+                    gates, carried_states = load(table, layer + GATES) + 4 * at, load(table, layer + CARRIED) + at
+                    d[0], d[1], d[2], d[3] = load4(work, gates)
+                    before, after = load(work, carried_states), load(work, carried_states + a_step)
+                    store(work, load(table, D_CARRIED) + own, step_backward(d, before, after, dh, d_carried))
+                    store4(work, gates, d[0], d[1], d[2], d[3])
+
+    @device
+    def derive_weights(
+        table, layer, work,
+        x, width, n_inputs,  # of the rows that the weights were multiplied by
+        slot, with_bias, gradient, first, shared, tid, block, n_blocks,
+    ):  # fmt: skip
+        """Gradient of ``w_x`` or ``w_h``, and of the biases."""
+        padded, n_rows, units = (
+            load(table, PADDED),
+            load(table, STEPS) * load(table, CAPACITY),
+            load(table, layer + UNITS),
+        )
+        acc, bias, n_across = cuda.local.array(16, float32), cuda.local.array(4, float32), padded // UNITS_A_TILE
+        for tile in range(block, (n_inputs + INPUTS_A_TILE - 1) // INPUTS_A_TILE * n_across, n_blocks):
+            k0, unit = tile // n_across * INPUTS_A_TILE, tile % n_across * UNITS_A_TILE
+            multiply_gradient(
+                acc, bias, work, x, width, k0, width, load(table, layer + GATES), 4 * padded, unit, n_rows, shared, tid
+            )
+            j = unit + (tid & 15)
+            for q in range(4):
+                at, to_bias = load(table, layer + slot + q), load(table, layer + B_SLOT + q)
+                for i in range(4):
+                    k = k0 + 4 * (tid >> 4) + i
+                    if at >= 0 and k < n_inputs and j < units:
+                        add_gradient(gradient, at + k * load(table, layer + COLUMNS) + j, acc[i * 4 + q], first)
+                if with_bias and k0 == 0 and tid < 16 and to_bias >= 0 and j < units:
+                    add_gradient(gradient, to_bias + j, bias[q], first)
+
+    @device
+    def derive_inputs(params, table, layer, work, to, width, shared, tid, block, n_blocks):
+        """Derivatives by the inputs, for all steps: ``work[to:] [T,R,width]``."""
+        padded, n_rows = load(table, PADDED), load(table, STEPS) * load(table, CAPACITY)
+        acc, total = cuda.local.array(16, float32), cuda.local.array(4, float32)
+        n_across = (width + SQUARE - 1) // SQUARE
+        for tile in range(block, (n_rows + SQUARE - 1) // SQUARE * n_across, n_blocks):
+            row, k = tile // n_across * SQUARE, tile % n_across * SQUARE
+            multiply_backward(
+                acc, total, params, table, layer, X_SLOT, load(table, layer + INPUTS), work,
+                load(table, layer + GATES), 4 * padded, row, n_rows, k, shared, tid,
+            )  # fmt: skip
+            row += tid >> 3
+            for i in range(4):
+                if row < n_rows and k + 4 * (tid & 7) + i < width:
+                    store(work, to + row * width + k + 4 * (tid & 7) + i, total[i])
+
+    @device
+    def backward(params, table, work, shared, gradient, first, tid, block, n_blocks):
+        """From the derivatives by the outputs to the gradient. Begins and ends with a barrier."""
+        top, padded, n_rows = N_NET + (load(table, LAYERS) - 1) * N_LAYER, load(table, PADDED), load(table, CAPACITY)
+        barrier()
+        mine, n_all = block * THREADS + tid, n_blocks * THREADS
+        head_backward(table, top, padded, work, gradient, first, n_rows, mine, n_all)
+        for e in range(mine, n_rows * padded, n_all):
+            store(work, load(table, D_LAST) + e, head_input(params, table, top, work, e // padded, e % padded))
+        barrier()
+        for above in range(load(table, LAYERS)):
+            at = top - above * N_LAYER
+            for k in range(load(table, STEPS)):
+                t = load(table, STEPS) - 1 - k
+                step_back(params, table, at, t, above > 0, work, shared, tid, block, n_blocks)
+                barrier()
+            for both in range(2):
+                is_h = both == 0
+                x, width = (load(table, at + H), padded) if is_h else (load(table, at + X), load(table, at + WIDTH))
+                n_inputs = load(table, at + UNITS) if is_h else load(table, at + INPUTS)
+                derive_weights(
+                    table, at, work, x, width, n_inputs, H_SLOT if is_h else X_SLOT, is_h, gradient, first, shared, tid,
+                    block, n_blocks,
+                )  # fmt: skip
+            if at > N_NET:
+                to = load(table, at - N_LAYER + D_H)
+                derive_inputs(params, table, at, work, to, padded, shared, tid, block, n_blocks)
+            barrier()
+
+    return SimpleNamespace(forward=forward, backward=backward, derive_inputs=derive_inputs, barrier=barrier)
