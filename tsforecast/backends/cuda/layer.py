@@ -19,7 +19,6 @@ from tsforecast.backends.cuda.jit import ALL_LANES, beyond, device, load, load4,
 from tsforecast.backends.cuda.plan import (
     B_SLOT,
     CARRIED,
-    CHUNK,
     COLUMNS,
     D_H,
     GATES,
@@ -47,7 +46,7 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
     Hp, ROW = padded, 4 * padded  # numbers of a row: units, slots of all units
     FOUR_ROWS, FOUR_ROWS_OF_SLOTS = 4 * padded, 16 * padded
     N_W, N_PROJECTED = tile.n_weights, 4 * STEPS_AT_ONCE
-    N_AT_ONCE = min(padded // CHUNK, REGISTER_CHUNKS)
+    N_AT_ONCE = REGISTER_CHUNKS[padded]
 
     @device
     def project(params, table, layer, work, tid):

@@ -31,7 +31,8 @@ from tsforecast.spec import CELLS, WINDOW_NORMS, NetworkSpec
 ROWS = 4  # of a tile: what a block of threads works on at once
 SLOTS = 4  # gate columns that a kernel has for a unit
 CHUNK = 16  # inputs that a thread takes at once: 4 of them itself, for the 4 slots of its unit
-REGISTER_CHUNKS = 4  # of the recurrent weights that stay in registers; the others are read in every step
+# Chunks of the recurrent weights that stay in registers, by padded size; the others are read in every step.
+REGISTER_CHUNKS = {16: 1, 32: 2, 48: 3, 64: 4, 96: 2, 128: 2}
 PADDED_SIZES = (16, 32, 48, 64, 96, 128)
 WIDEST_OF_A_BLOCK, WIDEST = 128, 1024
 # The table: fields of the network, then fields of every layer.
@@ -127,7 +128,7 @@ def make_plan(spec: NetworkSpec, purpose: int, rows: int = ROWS) -> Plan:
     if is_wide(padded):
         net[D_LAST], net[D_CARRIED] = work.take(rows * padded), work.take(rows * padded)
     else:
-        net[STREAMED] = work.take(max(0, padded // CHUNK - REGISTER_CHUNKS) * CHUNK * SLOTS * padded)
+        net[STREAMED] = work.take(max(0, padded // CHUNK - REGISTER_CHUNKS[padded]) * CHUNK * SLOTS * padded)
     table = np.concatenate([net, *layers])
     if max(work.size, spec.n_params) >= 2**31:
         raise BackendUnavailableError("the network or its windows are too large for device='cuda'; use device='cpu'")

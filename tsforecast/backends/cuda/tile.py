@@ -85,12 +85,32 @@ def weight(params, first, k, n_inputs, n_columns, unit, n_units):
     return value if inside else ZERO
 
 
+# Weights are taken chunk by chunk: loops of more turns are not unrolled for every architecture, and an array whose
+# index the compiler does not know lies in memory.
+@device
+def hold_rows(w, c, params, table, layer, slot, s, j, units, n_columns):
+    """Chunk ``c`` of the weights of unit ``j``."""
+    for q in range(4):
+        for i in range(4):
+            k = c * 16 + 4 * s + i
+            w[c * 16 + q * 4 + i] = weight(params, load(table, layer + slot + q), k, units, n_columns, j, units)
+
+
+@device
+def hold_columns(w, c, params, table, layer, slot, lane, k, units, n_inputs, n_columns):
+    """Chunk ``c`` of the transposed weights of four inputs from ``k`` on."""
+    for q in range(4):
+        for i in range(4):
+            j = c * 16 + lane
+            w[c * 16 + q * 4 + i] = weight(params, load(table, layer + slot + i), k + q, n_inputs, n_columns, j, units)
+
+
 @lru_cache
 def make_tile(padded: int) -> SimpleNamespace:
     """Device functions for layers of ``padded`` units."""
     THREADS = 4 * padded
     N_CHUNKS = padded // CHUNK
-    N_HELD = min(N_CHUNKS, REGISTER_CHUNKS)
+    N_HELD = REGISTER_CHUNKS[padded]
     N_STREAMED = N_CHUNKS - N_HELD
     CHUNK_SIZE = 16 * THREADS  # streamed weights of a chunk
 
@@ -99,11 +119,13 @@ def make_tile(padded: int) -> SimpleNamespace:
         """Take the recurrent weights of the thread's unit."""
         s, j = tid & 3, tid >> 2
         units, n_columns = load(table, layer + UNITS), load(table, layer + COLUMNS)
-        for c in range(N_HELD):
-            for q in range(4):
-                for i in range(4):
-                    k = c * 16 + 4 * s + i
-                    w[c * 16 + q * 4 + i] = weight(params, load(table, layer + slot + q), k, units, n_columns, j, units)
+        hold_rows(w, 0, params, table, layer, slot, s, j, units, n_columns)
+        if N_HELD > 1:
+            hold_rows(w, 1, params, table, layer, slot, s, j, units, n_columns)
+        if N_HELD > 2:
+            hold_rows(w, 2, params, table, layer, slot, s, j, units, n_columns)
+        if N_HELD > 3:
+            hold_rows(w, 3, params, table, layer, slot, s, j, units, n_columns)
         for c in range(N_STREAMED):
             for q in range(4):
                 for i in range(4):
@@ -116,12 +138,13 @@ def make_tile(padded: int) -> SimpleNamespace:
         """Take the transposed weights of four inputs, those of the thread's half warp counted from ``first``."""
         lane, k = tid & 15, first + (tid >> 4) * 4
         units, n_columns = load(table, layer + UNITS), load(table, layer + COLUMNS)
-        for c in range(N_HELD):
-            for q in range(4):
-                for i in range(4):
-                    j = c * 16 + lane
-                    value = weight(params, load(table, layer + slot + i), k + q, n_inputs, n_columns, j, units)
-                    w[c * 16 + q * 4 + i] = value
+        hold_columns(w, 0, params, table, layer, slot, lane, k, units, n_inputs, n_columns)
+        if N_HELD > 1:
+            hold_columns(w, 1, params, table, layer, slot, lane, k, units, n_inputs, n_columns)
+        if N_HELD > 2:
+            hold_columns(w, 2, params, table, layer, slot, lane, k, units, n_inputs, n_columns)
+        if N_HELD > 3:
+            hold_columns(w, 3, params, table, layer, slot, lane, k, units, n_inputs, n_columns)
         for c in range(N_STREAMED):
             for q in range(4):
                 for i in range(4):
