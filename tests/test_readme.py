@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tsforecast
 from tsforecast.cli import EPILOG
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -20,7 +21,7 @@ def run(block, folder, monkeypatch):
 
 
 def test_there_is_one_program_for_each_way_in_and_for_what_a_fitted_network_tells():
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 6
     assert all(len(block.strip().splitlines()) <= 16 for block in BLOCKS)
 
 
@@ -65,10 +66,17 @@ def test_files_that_the_text_names_exist():
 
 @pytest.mark.needs_jit
 def test_streams_and_explanations_do_what_they_say(tmp_path, monkeypatch):
-    names = run(BLOCKS[3] + BLOCKS[4], tmp_path, monkeypatch)
+    names = run(BLOCKS[4] + BLOCKS[5], tmp_path, monkeypatch)
     assert names["forecast"] == names["model"].predict(names["X"][:1])[0]
     assert names["gates"][0, "f"].shape == (5, 32, 16)
     assert names["slopes"].shape == names["shares"].shape == (5, 32, 1)
     mean_window = np.broadcast_to(names["model"]._x_mean, (1, 32, 1))
     difference = names["model"].predict(names["X"][:5]) - names["model"].predict(mean_window)
     np.testing.assert_allclose(names["shares"].sum(axis=(1, 2)), difference, rtol=0, atol=1e-5)
+
+
+@pytest.mark.needs_jit
+def test_many_networks_are_those_trained_alone(tmp_path, monkeypatch):
+    names = run(BLOCKS[3], tmp_path, monkeypatch)
+    alone = tsforecast.LSTMRegressor(8, max_iter=30, random_state=3).fit(names["X"][3], names["y"][3])
+    np.testing.assert_array_equal(names["estimators"][3]._params, alone._params)
