@@ -95,14 +95,14 @@ class Check:
     def values(self) -> list[dict]:
         from gpu_values import values
 
-        sizes = [(4, 1), (4, 2)] if self.smoke else [(u, n) for u in (16, 32, 50, 64, 96, 128) for n in (1, 2)]
+        sizes = [(4, 1), (4, 2)] if self.smoke else [(u, n) for u in (16, 32, 50, 64, 96, 128, 256) for n in (1, 2)]
         data = (3, 5) if self.smoke else (24, 64)
         return self.each(lambda *case: values(self.device, *case, *data), sizes)
 
     def curves(self) -> list[dict]:
         from gpu_values import curves
 
-        return self.each(curves, [(4, 3, 5, 2)] if self.smoke else [(u, 24, 64, 50) for u in (16, 64, 128)])
+        return self.each(curves, [(4, 3, 5, 2)] if self.smoke else [(u, 24, 64, 50) for u in (16, 64, 128, 256)])
 
     def launches(self) -> dict:
         from gpu_timing import launch_cost
@@ -141,7 +141,7 @@ def one_of_each() -> None:
     from gpu_peers import Job
     from gpu_timing import RULE, Ours
 
-    for units in (16, 64):
+    for units in (16, 64, 200):
         job = Job.make(units, 2, 9, 5, 2)
         ours = Ours(job, np.arange(len(job.x)))
         ours.epoch()

@@ -16,7 +16,7 @@ from tsforecast.spec import NetworkSpec
 if not availability.is_available():
     pytest.skip("no GPU that the CUDA backend can use", allow_module_level=True)
 
-SIZES = (1, 16, 17, 32, 33, 48, 50, 64, 65, 96, 100, 128)
+SIZES = (1, 16, 17, 32, 33, 48, 50, 64, 65, 96, 100, 128, 130, 256, 512)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def training(backend, units, n_steps, batch=64, n_timesteps=24):
     return np.array(losses), state.params
 
 
-@pytest.mark.parametrize("units", [16, 64, 128])
+@pytest.mark.parametrize("units", [16, 64, 128, 200])
 def test_one_step_and_fifty_agree_with_the_cpu(cuda, units):
     cpu = get_backend("cpu")
     (one, params), (expected_one, expected) = training(cuda, units, 1), training(cpu, units, 1)
@@ -85,7 +85,7 @@ def test_one_step_and_fifty_agree_with_the_cpu(cuda, units):
     np.testing.assert_allclose(curve, expected_curve, rtol=1e-3)
 
 
-@pytest.mark.parametrize("units", [16, 64, 128])
+@pytest.mark.parametrize("units", [16, 64, 128, 200])
 def test_two_runs_have_the_same_bits(units):
     runs = [training(get_backend("cuda"), units, 20, batch=300) for _ in range(2)]
     np.testing.assert_array_equal(runs[0][0], runs[1][0])
