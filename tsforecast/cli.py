@@ -88,9 +88,7 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
         "--seed", type=_seed, default=0, metavar="N", help="default: 0; the same seed gives the same bits"
     )
     model.add_argument("--n-jobs", type=_threads, default=1, metavar="N", help="threads, -1 for all (default: 1)")
-    model.add_argument(
-        "--device", choices=("cpu", "cuda", "auto"), help="auto: an NVIDIA GPU if any (default: cpu)"
-    )
+    model.add_argument("--device", choices=("cpu", "cuda", "auto"), help="auto: an NVIDIA GPU if any (default: cpu)")
 
 
 def _whole(text: str) -> int:

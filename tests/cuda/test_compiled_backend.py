@@ -1,0 +1,89 @@
+"""Every kernel of the CUDA backend, compiled to machine code: nothing spilled, nothing in float64, wide reads kept.
+
+The backend's own calls say which kernels there are, for which types and blocks; they are recorded, not executed.
+"""
+
+import numpy as np
+import offline
+import pytest
+from offline import REGISTERS_PER_BLOCK, REGISTERS_PER_THREAD, SHARED_BYTES
+
+from tsforecast.backends.base import StepRule, TrainState, Windows
+from tsforecast.exceptions import DivergedError
+from tsforecast.spec import NetworkSpec
+
+pytest.importorskip("numba_cuda", reason="compiling CUDA kernels needs the extra cuda: pip install tsforecast[cuda]")
+
+STATIC_SHARED_BYTES = 48 * 1024  # more has to be asked for at launch
+IN_FLOAT64 = ("measure",)  # mean and deviation of each window, once a fit
+SIZES = (16, 32, 48, 64, 96, 128, 200)
+OTHERS = [(target, units) for target in ("sm_80", "sm_100") for units in (32, 128, 200)]
+# Bytes that a thread of a training kernel has in memory, where its blocks leave it too few registers or a loop is not
+# unrolled; 0 where nothing is said. They bound what there is, so that it cannot grow unseen.
+MOST_IN_MEMORY = {
+    ("sm_90", 96): 64, ("sm_90", 128): 300, ("sm_90", 200): 250,
+    ("sm_80", 32): 48, ("sm_80", 128): 850, ("sm_80", 200): 280,
+    ("sm_100", 32): 128, ("sm_100", 128): 180, ("sm_100", 200): 64,
+}  # fmt: skip
+OF_FORECASTS = {"sm_80": 0, "sm_90": 0, "sm_100": 64}
+OF_DIFFERENTIATE = 256  # which is asked for few windows at a time
+
+
+def launches_of(units, cell="lstm"):
+    """Launches of all calls of the backend: training in one and in several blocks, scores, forecasts, gradients."""
+    from tsforecast.backends.cuda.backend import CudaBackend
+
+    spec = NetworkSpec(4, 1, (units, units), 2, window_norm="standard", season_length=2, linear_skip=True, cell=cell)
+    plain = NetworkSpec(4, 1, (units, units), 2, cell=cell)
+    series, starts = np.zeros(110, np.float32), np.arange(100, dtype=np.int64)
+    windows = Windows(series, starts, series, starts + 4, np.ones(100, np.float32))
+    params, backend = np.zeros(spec.n_params, np.float32), CudaBackend()
+    with offline.recording() as launches:
+        for batch_size in (4, 50):
+            rates = np.ones(100 // batch_size)
+            with pytest.raises(DivergedError):  # since no launch tells of a batch that is done
+                backend.train_epoch(spec, StepRule(), TrainState(params), windows, starts, batch_size, rates, 1)
+        backend.evaluate(spec, StepRule(), params, windows, 1)
+        backend.predict(spec, params, series, starts, 1)
+        x, cotangent = np.zeros((9, 4, 1), np.float32), np.zeros((9, 2), np.float32)
+        backend.gradient(plain, np.zeros(plain.n_params, np.float32), x, cotangent)
+    different = {(launch.kernel, launch.argtypes): launch for launch in launches}
+    return list(different.values())
+
+
+def check(launch, target, units):
+    used = offline.compile_kernel(launch.kernel, launch.argtypes, target)
+    where = f"{launch.name} of {launch.n_threads} threads for {target}: {used.registers} registers"
+    assert launch.name in IN_FLOAT64 or not offline.FLOAT64.search(used.ptx), where
+    in_memory = max(used.stack_bytes, used.spill_bytes)
+    most = MOST_IN_MEMORY.get((target, units), 0)
+    if not launch.name.startswith("train"):
+        most = OF_DIFFERENTIATE if launch.name.startswith("differentiate") else OF_FORECASTS[target]
+    assert in_memory <= most, f"{where}, {used.stack_bytes} bytes on the stack, {used.spill_bytes} spilled"
+    assert used.registers <= REGISTERS_PER_THREAD, where
+    assert used.registers * launch.n_threads <= REGISTERS_PER_BLOCK, where
+    shared = used.shared_bytes + launch.shared_bytes
+    assert used.shared_bytes <= STATIC_SHARED_BYTES, where
+    assert shared <= SHARED_BYTES[target], where
+    assert "tanh.approx" not in used.ptx, where  # its error is 5e-4
+    return used
+
+
+@pytest.mark.parametrize("units", SIZES)
+def test_resources(units):
+    launches = launches_of(units)
+    names = [launch.name for launch in launches]
+    wide = "_wide" if units > 128 else ""
+    assert {f"train{wide}", f"infer{wide}", f"differentiate{wide}", "measure"} == set(names)
+    for launch in launches:
+        used = check(launch, "sm_90", units)
+        if launch.name != "measure":
+            assert "ld.shared.v4.f32" in used.ptx, launch.name
+            assert "st.global.v4.f32" in used.ptx or "st.v4.f32" in used.ptx, launch.name
+
+
+@pytest.mark.parametrize(("target", "units"), OTHERS)
+def test_resources_on_other_architectures(target, units):
+    for launch in launches_of(units):
+        if launch.name.startswith(("train", "infer")):
+            check(launch, target, units)
