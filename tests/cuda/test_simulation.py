@@ -21,7 +21,7 @@ def test_simulated_kernels():
         env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1"},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=900,
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert " passed" in run.stdout
