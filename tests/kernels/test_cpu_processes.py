@@ -198,14 +198,15 @@ def test_a_read_only_home_and_package_folder_are_no_error(tmp_path):
 
 def test_the_digest_sees_every_kernel_source(tmp_path, monkeypatch):
     before = cache.source_digest()
-    copy = tmp_path / "cpu"
-    copy.mkdir()
-    for source in Path(cache.__file__).parent.glob("*.py"):
-        (copy / source.name).write_bytes(source.read_bytes())
-    monkeypatch.setattr(cache, "__file__", str(copy / "cache.py"))
+    shutil.copytree(Path(cache.__file__).parent.parent, tmp_path / "backends")
+    monkeypatch.setattr(cache, "__file__", str(tmp_path / "backends" / "cpu" / "cache.py"))
     assert cache.source_digest() == before
-    (copy / "lstm.py").write_text((copy / "lstm.py").read_text() + "\n# edited\n")
-    assert cache.source_digest() != before
+    for name in ("cpu/lstm.py", "approximation.py", "reference/shuffle.py"):
+        source = tmp_path / "backends" / name
+        text = source.read_text()
+        source.write_text(text + "\n# edited\n")
+        assert cache.source_digest() != before
+        source.write_text(text)
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names processors of this architecture")

@@ -4,8 +4,8 @@ Numba's own ``cache=True`` raises where no folder is writable, misses edits in o
 and two processes that race can read each other's code. Here one file holds one function for one signature:
 
 - the folder is ``<root>/tsforecast/jit/<digest>``; root is ``$TSFORECAST_CACHE_DIR``, ``$XDG_CACHE_HOME`` or
-  ``~/.cache``; the digest covers every source file of this folder and the one above, and the versions of Python,
-  Numba, llvmlite and NumPy;
+  ``~/.cache``; the digest covers every source file of ``backends``, ``backends.cpu`` and ``backends.reference``,
+  whose constants kernels share, and the versions of Python, Numba, llvmlite and NumPy;
 - the file name hashes the function, its argument types, the processor and the compiler settings;
 - a file is written under a temporary name and moved into place, and starts with the sha256 of its body;
 - anything unexpected (missing, unreadable, damaged, other signature) is a miss: the file is removed and the kernel
@@ -55,8 +55,8 @@ def source_digest() -> str:
     digest = hashlib.sha256()
     for version in (platform.python_version(), numba.__version__, llvmlite.__version__, numpy.__version__):
         digest.update(version.encode() + b"\0")
-    folder = Path(__file__).parent
-    sources = sorted([*folder.glob("*.py"), *folder.parent.glob("*.py")])
+    backends = Path(__file__).parent.parent
+    sources = sorted(source for room in (".", "cpu", "reference") for source in (backends / room).glob("*.py"))
     if not sources:
         raise OSError("the sources are not plain files, so an edit could not be noticed")
     for source in sources:
