@@ -57,10 +57,11 @@ def forward(typingctx, net, T, B, D, H, w, extra, xh, c, gates, kept):
 @twin_of(lambda net, *arguments: CELLS[type(net).cell].backward(*arguments))
 def backward(
     typingctx, net, T, B, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx,
-    dh, dc, dz, dx, dw, dextra,
+    want_state, dh, dc, dz, dx, dw, dextra,
 ):  # fmt: skip
     """The ``backward`` of the net's cell."""
     return _call(
         "backward", net,
-        (T, B, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx, dh, dc, dz, dx, dw, dextra),
+        (T, B, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx, want_state,
+         dh, dc, dz, dx, dw, dextra),
     )  # fmt: skip

@@ -108,7 +108,7 @@ def backward(
     T, B, D, H,
     wh_t,  # [3Hp, P vectors] panels: rows r z n
     wx_t,  # [3Hp, ceil(D/L) vectors] panels: rows n r z
-    extra, xh, c, kept, gates, dout, every_step, want_dx,
+    extra, xh, c, kept, gates, dout, every_step, want_dx, want_state,
     dh, dc,
     dz,  # [B,4Hp] scratch: n r z m
     dx, dw, dextra,
@@ -124,7 +124,7 @@ def backward(
         for p in range(P):
             for b in range(B):
                 _step_backward(T, B, D, Hp, t, p, b, xh, gates, dh, dz, dextra)
-        if t > 0:
+        if t > 0 or want_state:
             multiply(B, P, 3 * Hp, dz, Hp, 4 * Hp, 1, wh_t, 0, 0, dh, 0, Hp, LANES, True)  # 1b
         if want_dx:
             to = t * B * Vx * LANES

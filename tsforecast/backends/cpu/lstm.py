@@ -216,8 +216,9 @@ def make_kernels(
         dout,  # [T,B,Hp] gradient of every h_t that the layer above sends; unused without every_step
         every_step,  # bool
         want_dx,  # bool
-        dh,  # [B,R*Hp] in: gradient of what the last step feeds on; scratch
-        dc,  # [B,Hp] scratch
+        want_state,  # bool: whether dh is wanted; dc always comes
+        dh,  # [B,R*Hp] in: gradient of what the last step feeds back; out: of what the first one reads
+        dc,  # [B,Hp] in: gradient of c_T; out: of c_0
         dz,  # [B,G*Hp] scratch, gate by gate
         dx,  # [T,B,Dp] out, where wanted; Dp is D in whole vectors
         dw,  # [P,K,G*L] accumulates
@@ -227,8 +228,6 @@ def make_kernels(
         P, Vx = (H + LANES - 1) // LANES, (D + LANES - 1) // LANES
         Hp = P * LANES
         K, S = D + 1 + (H if R == 1 else R * Hp), D + 1 + R * Hp
-        for q in range(B * Hp):
-            dc[q] = 0
         for t in range(T - 1, -1, -1):
             if every_step:  # here, since a branch among lanes would keep them out of registers
                 for b in range(B):
@@ -237,7 +236,7 @@ def make_kernels(
             for p in range(P):
                 for b in range(B):
                     step_backward(T, B, Hp, t, p, b, extra, c, kept, gates, dh, dc, dz, dextra)
-            if t > 0:
+            if t > 0 or want_state:
                 multiply(B, R * P, G * Hp, dz, 0, G * Hp, 1, wh_t, 0, 0, dh, 0, R * Hp, LANES, False)  # 1a, by h
             if want_dx:
                 to = t * B * Vx * LANES

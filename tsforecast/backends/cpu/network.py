@@ -127,6 +127,8 @@ def backward(
         n_fed = layers[i, ROW] - layers[i, IN] - 1  # h, and what else a step feeds back
         for q in range(B * n_fed):
             work[net.dh + q] = 0
+        for q in range(net.dz - net.dc):
+            work[net.dc + q] = 0
         if is_top:
             multiply(
                 B, layers[i, PADDED] // LANES, net.out_width, work, net.dout, net.out_width, 1, weights, net.head_wt,
@@ -137,8 +139,8 @@ def backward(
             net, net.n_timesteps, B, layers[i, IN], layers[i, UNITS], weights[layers[i, WH_T] :],
             weights[max(0, layers[i, WX_T]) :], weights[layers[i, EXTRA] :], work[layers[i, XH] :],
             work[layers[i, C] :], work[layers[i, KEPT] :], work[layers[i, GATES] :], work[dout:], not is_top,
-            i > 0 or input_gradient, work[net.dh :], work[net.dc :], work[net.dz :], work[max(0, layers[i, DX]) :],
-            dw[layers[i, W] :], dw[layers[i, EXTRA] :],
+            i > 0 or input_gradient, False, work[net.dh :], work[net.dc :], work[net.dz :],
+            work[max(0, layers[i, DX]) :], dw[layers[i, W] :], dw[layers[i, EXTRA] :],
         )  # fmt: skip
 
 

@@ -69,8 +69,9 @@ def make_kernels(rectified: bool) -> Kernels:
 
     @kernel
     def backward(
-        T, B, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx, dh, dc, dz, dx, dw, dextra
-    ):
+        T, B, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx, want_state, dh, dc, dz, dx, dw,
+        dextra,
+    ):  # fmt: skip
         """Undo ``forward``; arguments as in ``lstm``."""
         P, Vx = (H + LANES - 1) // LANES, (D + LANES - 1) // LANES
         Hp, K = P * LANES, D + 1 + H
@@ -84,7 +85,7 @@ def make_kernels(rectified: bool) -> Kernels:
                 for b in range(B):
                     for j in range(width):
                         step_backward(T, B, D, Hp, t, v, width, b, j, xh, gates, dh, dz)
-            if t > 0:
+            if t > 0 or want_state:
                 multiply(B, P, Hp, dz, 0, Hp, 1, wh_t, 0, 0, dh, 0, Hp, LANES, False)  # 1a, by h
             if want_dx:
                 to = t * B * Vx * LANES
