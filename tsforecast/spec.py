@@ -12,6 +12,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from tsforecast.topology import Run, Topology, arrange
+
 
 @dataclass(frozen=True)
 class CellSpec:
@@ -65,6 +67,7 @@ LOSSES = {"squared_error": 0, "absolute_error": 1, "huber": 2, "quantile": 3}
 SOLVERS = {"adam": 0, "adamw": 1, "sgd": 2, "rmsprop": 3}
 WINDOW_NORMS = {"none": 0, "center": 1, "standard": 2}
 SCHEDULES = ("constant", "cosine", "exponential", "step")
+LEARNED_STATES = ("h", "c")  # what ``NetworkSpec.learned_state`` makes parameters, where a cell has them
 
 
 def layer_shapes(cell: str, width: int, units: int) -> dict[str, tuple[int, ...]]:
@@ -117,6 +120,14 @@ class NetworkSpec:
         Add a linear map (``K*Q`` by ``T*F``) from the normalised window to the outputs.
     cell : str
         A key of ``CELLS``.
+    bidirectional : {"none", "concat", "sum"}
+        Whether every layer also runs backwards, and how the states of both directions make its output.
+    residual : bool
+        Add the input of every layer from the second on to its output; needs layers of equal width.
+    dilations : tuple of int
+        How many steps back the state lies that a layer reads, one number a layer; empty: 1 for all.
+    learned_state : bool
+        Whether the states that a window starts from are parameters (``h_0`` and ``c_0 [H]``); else they are zero.
     """
 
     n_timesteps: int
@@ -128,6 +139,10 @@ class NetworkSpec:
     season_length: int = 0
     linear_skip: bool = False
     cell: str = "lstm"
+    bidirectional: str = "none"
+    residual: bool = False
+    dilations: tuple[int, ...] = ()
+    learned_state: bool = False
 
     def __post_init__(self):
         sizes = (self.n_timesteps, self.n_features, self.n_outputs, self.n_quantiles, *self.hidden_sizes)
@@ -135,6 +150,30 @@ class NetworkSpec:
             raise ValueError(f"sizes must be at least 1, and a season must fit into the window: {self}")
         if self.window_norm not in WINDOW_NORMS or self.cell not in CELLS:
             raise ValueError(f"window_norm must be one of {list(WINDOW_NORMS)} and cell one of {list(CELLS)}: {self}")
+        _ = self.topology  # refuses what cannot be arranged
+
+    @cached_property
+    def topology(self) -> Topology:
+        """Runs of cells and the links between them."""
+        return arrange(self.n_features, self.hidden_sizes, self.bidirectional, self.residual, self.dilations)
+
+    @property
+    def learned_states(self) -> tuple[str, ...]:
+        """States that are parameters, in the order of their blocks ``<state>_0``."""
+        return tuple(s for s in LEARNED_STATES if s in CELLS[self.cell].states) if self.learned_state else ()
+
+    def run_shapes(self, run: Run) -> dict[str, tuple[int, ...]]:
+        """Shapes of the parameter blocks of a run, in the order of the flat vector."""
+        shapes = layer_shapes(self.cell, run.inputs, run.units)
+        return shapes | {f"{state}_0": (run.units,) for state in self.learned_states}
+
+    @property
+    def is_plain_stack(self) -> bool:
+        """Whether every layer is one forward run from a zero state that reads the layer below, and nothing else."""
+        return self == NetworkSpec(
+            self.n_timesteps, self.n_features, self.hidden_sizes, self.n_outputs, self.n_quantiles, self.window_norm,
+            self.season_length, self.linear_skip, self.cell,
+        )  # fmt: skip
 
     @property
     def head_size(self) -> int:
@@ -145,16 +184,15 @@ class NetworkSpec:
     def blocks(self) -> tuple[ParamBlock, ...]:
         """Blocks of the flat vector, in order.
 
-        Per layer ``w_x [F,G*H]``, ``w_h [H,G*H]`` (where the cell has one), ``b [G*H]`` and the cell's extras; then
-        ``head.w [H,K*Q]``, ``head.b [K*Q]`` and, with a linear skip, ``skip.w [T*F,K*Q]``. Names of weights begin with
-        ``w``, those of biases and gains do not.
+        Per run ``w_x [D,G*H]``, ``w_h [H,G*H]`` (where the cell has one), ``b [G*H]``, the cell's extras and learned
+        states, ``layers.0.w_x`` and so on, ``layers.0.reverse.w_x`` for the reverse direction; then ``head.w
+        [head_units,K*Q]``, ``head.b [K*Q]`` and, with a linear skip, ``skip.w [T*F,K*Q]``. Names of weights begin with
+        ``w``, those of biases, gains and states do not.
         """
         shapes: list[tuple[str, tuple[int, ...]]] = []
-        width = self.n_features
-        for i, units in enumerate(self.hidden_sizes):
-            shapes += [(f"layers.{i}.{name}", shape) for name, shape in layer_shapes(self.cell, width, units).items()]
-            width = units
-        shapes += [("head.w", (width, self.head_size)), ("head.b", (self.head_size,))]
+        for run in self.topology.runs:
+            shapes += [(run.name + name, shape) for name, shape in self.run_shapes(run).items()]
+        shapes += [("head.w", (self.topology.head_units, self.head_size)), ("head.b", (self.head_size,))]
         if self.linear_skip:
             shapes.append(("skip.w", (self.n_timesteps * self.n_features, self.head_size)))
         blocks, offset = [], 0

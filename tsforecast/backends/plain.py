@@ -30,7 +30,7 @@ _spent = 0.0
 
 def is_worth_it(spec: NetworkSpec, n_windows: int) -> bool:
     """Whether this way is the faster one for so many windows: little work, and no kernel ready for it."""
-    if _spent > COMPILE_SECONDS or os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
+    if _spent > COMPILE_SECONDS or os.environ.get("NUMBA_DISABLE_JIT", "0") != "0" or not spec.is_plain_stack:
         return False
     widths, n_gates = (spec.n_features, *spec.hidden_sizes), CELLS[spec.cell].n_gates
     seconds = sum(

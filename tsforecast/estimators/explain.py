@@ -22,6 +22,8 @@ _CHUNK = 256  # windows whose states are held at once
 class Trace(dict):
     """Gates and states by layer and name, ``{(layer, name): array (n, T, H)}``; names are those of the equations.
 
+    The units of a bidirectional layer are those of its forward run, then those of its reverse run.
+
     ``h`` is the hidden state, which is also the layer's output; an LSTM has ``c`` and the gates ``i f g o``, a GRU ``r
     z n``; see ``tsforecast.backends.reference``.
     """
@@ -47,12 +49,15 @@ def trace(model, windows: np.ndarray) -> Trace:
     z, _ = normalise(_standardised(model, windows).astype(np.float64), spec)
     _, tapes = network.forward(spec, params, z)
     found = Trace()
-    for i, tape in enumerate(tapes):
-        found[i, "h"] = tape.h[1:].transpose(1, 0, 2)
-        for name in getattr(tape.kept[0], "_fields", ()):
-            values = [getattr(kept, name) for kept in tape.kept]
-            if len(name) == 1 and values[0] is not None:  # not what belongs to the step before
-                found[i, name] = np.stack(values, axis=1)
+    for run, tape in zip(spec.topology.runs, tapes, strict=True):
+        kept = tape.kept(run)
+        values = {"h": tape.h.transpose(1, 0, 2)}
+        for name in getattr(kept[0], "_fields", ()):
+            if len(name) == 1 and getattr(kept[0], name) is not None:  # not what belongs to the step before
+                values[name] = np.stack([getattr(step, name) for step in kept], axis=1)
+        for name, array in values.items():
+            place = run.layer, name
+            found[place] = np.concatenate([found[place], array], axis=2) if run.reverse else array
     return found
 
 

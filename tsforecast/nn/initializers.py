@@ -43,8 +43,8 @@ def init_params(
 
     Input weights are Glorot uniform and recurrent weights orthogonal, each gate by itself; biases are 0, but that of
     the gate that keeps the past (``CellSpec.keeps``) leans towards keeping, so that a new network remembers; a cell's
-    extra blocks are 0. The head is Glorot uniform. A network with a seasonal base or a linear skip starts from
-    the base forecast instead: its head and its skip are 0.
+    extra blocks and learned states are 0. The head is Glorot uniform. A network with a seasonal base or a linear skip
+    starts from the base forecast instead: its head and its skip are 0.
 
     Parameters
     ----------
@@ -75,8 +75,9 @@ def init_params(
     views = spec.views(flat)
     cell = CELLS[spec.cell]
     _check(spec.cell, recurrent_init, bias_init)
-    for layer, units in enumerate(spec.hidden_sizes):
-        p = {name: views[f"layers.{layer}.{name}"] for name in ("w_x", "w_h", "b") if name != "w_h" or cell.recurrent}
+    for run in spec.topology.runs:
+        units = run.units
+        p = {name: views[run.name + name] for name in ("w_x", "w_h", "b") if name != "w_h" or cell.recurrent}
         directions = []
         for gate in range(cell.n_gates):
             block = slice(gate * units, (gate + 1) * units)

@@ -188,6 +188,8 @@ def _check_supported(spec: NetworkSpec) -> None:
             f"the cpu backend has no kernels for the cell {spec.cell!r}, only for {', '.join(SUPPORTED_CELLS)}; "
             "the reference backend runs every cell"
         )
+    if not spec.is_plain_stack:
+        raise ValueError("the cpu backend has no kernels for this network; the reference backend runs it")
 
 
 def inference_plan(spec: NetworkSpec, n_windows: int) -> Plan:

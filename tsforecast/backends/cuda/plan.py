@@ -76,6 +76,11 @@ def padded_size(spec: NetworkSpec) -> int:
             f"device='cuda' has no kernels for the cell {spec.cell!r}, only for {', '.join(cells.CELLS)}; "
             "device='cpu' or the reference backend may have them"
         )
+    if not spec.is_plain_stack:
+        raise BackendUnavailableError(
+            "device='cuda' has no kernels for bidirectional, residual or dilated layers, nor for learned states; "
+            "device='cpu' and the reference backend have them"
+        )
     widest = max(spec.hidden_sizes)
     if widest > WIDEST:
         raise BackendUnavailableError(

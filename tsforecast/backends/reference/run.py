@@ -1,0 +1,79 @@
+"""One run: a cell over the steps of a window in one direction, with a dilation and a state to start from.
+
+Letters: T steps, B rows, D inputs, H units, d the dilation. With x the inputs in the order of time::
+
+    1a   x'  = x, or its steps in reverse
+    1b   h'  = layer(x'_j, x'_{j+d}, x'_{j+2d}, ...)  for every j = 0..d-1 by itself, from the state s_0
+    1c   h   = h', or its steps in reverse
+
+s_0 is zero, or the learned vectors ``h_0`` and ``c_0`` for every row.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tsforecast.backends.reference import layer
+from tsforecast.backends.reference.cell import Array, Params
+from tsforecast.backends.reference.cells import CELLS
+from tsforecast.spec import CELLS as CELL_SPECS
+from tsforecast.topology import Run
+
+
+class Tape(NamedTuple):
+    """What the backward pass needs: the hidden states in the order of time, and a tape for every j of line 1b."""
+
+    h: Array  # [T,B,H]
+    parts: list[layer.Tape]
+
+    def last(self, run: Run) -> Array:
+        """``[B,H]`` the state that the run ends with."""
+        return self.h[0 if run.reverse else -1]
+
+    def kept(self, run: Run) -> list:
+        """``[T]`` what the cell kept of every step, in the order of time."""
+        d = len(self.parts)
+        steps = [self.parts[t % d].kept[t // d] for t in range(len(self.h))]
+        return steps[::-1] if run.reverse else steps
+
+
+def forward(
+    cell: str,
+    run: Run,
+    x: Array,  # [T,B,D]
+    p: Params,
+) -> Tape:
+    """Go over all steps."""
+    turned = x[::-1] if run.reverse else x  # 1a
+    h = np.empty((*x.shape[:2], run.units))
+    start = tuple(
+        np.broadcast_to(p.get(f"{state}_0", np.zeros(run.units)), h.shape[1:]) for state in CELL_SPECS[cell].states
+    )
+    parts = []
+    for j in range(run.dilation):
+        parts.append(layer.forward(CELLS[cell], turned[j :: run.dilation], p, start))  # 1b
+        h[j :: run.dilation] = parts[-1].h[1:]
+    return Tape(h[::-1] if run.reverse else h, parts)  # 1c
+
+
+def backward(
+    cell: str,
+    run: Run,
+    dh: Array,  # [T,B,H] derivative by every hidden state
+    tape: Tape,
+    p: Params,
+    dp: Params,  # accumulated into
+) -> Array:
+    """Undo ``forward``; return ``dx [T,B,D]``."""
+    turned = dh[::-1] if run.reverse else dh  # 1c
+    dx = np.empty((*dh.shape[:2], run.inputs))
+    states = CELL_SPECS[cell].states
+    for j, part in enumerate(tape.parts):
+        here = slice(j, None, run.dilation)
+        dx[here], dstart = layer.backward(CELLS[cell], turned[here], part, p, dp, len(states))  # 1b
+        for state, derivative in zip(states, dstart, strict=True):
+            if f"{state}_0" in p:
+                dp[f"{state}_0"] += derivative.sum(axis=0)
+    return dx[::-1] if run.reverse else dx  # 1a
