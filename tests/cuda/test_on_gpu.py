@@ -52,9 +52,9 @@ def test_gradients_of_every_size_equal_those_of_the_cpu(cuda, units, n_layers, r
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("max_grad_norm", [None, 0.5])
-def test_epochs_equal_the_reference(cuda, solver, max_grad_norm, rng):
-    case = Case(rng, settings={**SOLVERS[solver], "max_grad_norm": max_grad_norm})
+@pytest.mark.parametrize("bounds", [{}, {"max_grad_norm": 0.5}, {"max_grad_norm": 0.5, "max_grad_value": 0.2}], ids=str)
+def test_epochs_equal_the_reference(cuda, solver, bounds, rng):
+    case = Case(rng, settings=SOLVERS[solver] | bounds)
     losses, ours = epochs(cuda, case)
     expected_losses, theirs = epochs(REFERENCE, case)
     np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)

@@ -58,10 +58,10 @@ def test_one_block_that_takes_several_tiles(rng, monkeypatch):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("max_grad_norm", [None, 0.5])
-def test_epochs_equal_the_reference(solver, max_grad_norm, rng):
+@pytest.mark.parametrize("bounds", [{}, {"max_grad_norm": 0.5}, {"max_grad_norm": 0.5, "max_grad_value": 0.2}], ids=str)
+def test_epochs_equal_the_reference(solver, bounds, rng):
     """A batch of two tiles, of which the second has one row, and a batch of one row."""
-    case = Case(rng, settings={**SOLVERS[solver], "max_grad_norm": max_grad_norm})
+    case = Case(rng, settings=SOLVERS[solver] | bounds)
     losses, ours = epochs(CUDA, case)
     expected_losses, theirs = epochs(REFERENCE, case)
     np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)

@@ -6,7 +6,7 @@ import pytest
 from tsforecast.backends.cpu import activations
 from tsforecast.backends.cpu.activations import relu, relu_slope, sigmoid, tanh
 from tsforecast.backends.cpu.jit import JIT_DISABLED, entry
-from tsforecast.backends.cpu.lanes import LANES, fma, load, splat, sqrt, store, widen
+from tsforecast.backends.cpu.lanes import LANES, clamp, fma, load, splat, sqrt, store, widen
 from tsforecast.backends.cpu.tile import multiply, panel_index
 from tsforecast.backends.cpu.transpose import transpose_columns
 
@@ -62,6 +62,7 @@ def _rectify(x, out):
     store(out, 0, relu(load(x, 0)))
     store(out, LANES, relu_slope(relu(load(x, 0))))
     store(out, 2 * LANES, sqrt(load(x, 0) * load(x, 0)))
+    store(out, 3 * LANES, clamp(load(x, 0), splat(x, 0.5)))
 
 
 @entry
@@ -158,14 +159,15 @@ def test_gates_share_a_division_and_keep_their_accuracy(dtype, kinds, rng):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_relu_roots_and_widening(dtype):
+def test_relu_roots_bounds_and_widening(dtype):
     x = np.linspace(-1.3, 1.7, LANES).astype(dtype)
     x[0], x[1] = np.nan, 0.0
-    out, wide = np.empty(3 * LANES, dtype), np.empty(LANES)
+    out, wide = np.empty(4 * LANES, dtype), np.empty(LANES)
     _rectify(x, out)
     np.testing.assert_array_equal(out[:LANES], np.where(np.isnan(x), x, np.maximum(x, 0)))
     np.testing.assert_array_equal(out[LANES : 2 * LANES], np.where(x > 0, 1, 0))
-    np.testing.assert_array_equal(out[2 * LANES :], np.sqrt(x * x))
+    np.testing.assert_array_equal(out[2 * LANES : 3 * LANES], np.sqrt(x * x))
+    np.testing.assert_array_equal(out[3 * LANES :], np.where(np.abs(x) > 0.5, dtype(0.5) * np.sign(x), x))
     _squares(x, wide)
     np.testing.assert_array_equal(wide, x.astype(np.float64) ** 2)
 

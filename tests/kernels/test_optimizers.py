@@ -84,6 +84,21 @@ def test_clipping_bounds_the_norm_and_keeps_the_direction(backend, case):
     np.testing.assert_array_equal(untouched, gradient)
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+def test_clipping_by_value_bounds_each_entry_and_then_the_norm(backend, case, alpha):
+    spec, params, windows = case
+    _, gradient = step_gradient(backend, spec, step_rule(alpha=alpha), params, windows)
+    most = float(np.median(np.abs(gradient)))
+    _, clipped = step_gradient(backend, spec, step_rule(alpha=alpha, max_grad_value=most), params, windows)
+    expected = np.where(np.abs(gradient) < most, gradient, most * np.sign(gradient))
+    np.testing.assert_allclose(clipped, expected, rtol=0, atol=1e-14)
+    both = step_rule(alpha=alpha, max_grad_value=most, max_grad_norm=most)
+    _, shortened = step_gradient(backend, spec, both, params, windows)
+    np.testing.assert_allclose(shortened, expected * most / np.linalg.norm(expected), rtol=0, atol=1e-14)
+    _, untouched = step_gradient(backend, spec, step_rule(alpha=alpha, max_grad_value=1e9), params, windows)
+    np.testing.assert_array_equal(untouched, gradient)
+
+
 def test_epoch_is_its_batches_in_the_given_order(backend, case, rng):
     spec, params, windows = case
     rule = step_rule(solver="adam", max_grad_norm=1.0)

@@ -9,6 +9,7 @@ Windows are never built: window ``i`` at step ``t``, feature ``f`` is ``values[x
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -45,7 +46,8 @@ class StepRule:
     Huber with ``delta``; pinball at ``quantiles``; plus ``alpha / (2 * sum_i w_i) * |W|^2`` over all weights but the
     biases (not for adamw, where ``alpha`` is decoupled decay: ``w -= lr * alpha * w``). The targets and outputs that
     enter l are the normalised ones (``NetworkSpec.window_norm``).
-    ``max_grad_norm`` (None: off) bounds the global norm of the gradient.
+    ``max_grad_value`` bounds each entry of the gradient, penalty included, and ``max_grad_norm`` then its global norm
+    (None: off).
     """
 
     loss: str = "squared_error"
@@ -54,6 +56,7 @@ class StepRule:
     solver: str = "adam"
     alpha: float = 0.0
     max_grad_norm: float | None = 1.0
+    max_grad_value: float | None = None
     momentum: float = 0.9
     nesterov: bool = True
     beta_1: float = 0.9
@@ -125,6 +128,11 @@ def predict(
     if device == "cpu" and plain.is_worth_it(spec, len(x_starts)):
         return plain.predict(spec, params, values, x_starts)
     return get_backend(device).predict(spec, params, values, x_starts, n_jobs)
+
+
+def bound(most: float | None) -> float:
+    """Largest value allowed: infinity for None."""
+    return math.inf if most is None else float(most)
 
 
 def check_plain(spec: NetworkSpec) -> None:

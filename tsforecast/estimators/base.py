@@ -42,6 +42,7 @@ class RecurrentRegressor(FittedMethods, CallbackSupportMixin, RegressorMixin, Ba
         max_iter=200,
         alpha=0.0,
         max_grad_norm=1.0,
+        max_grad_value=None,
         shuffle=True,
         random_state=None,
         tol=1e-4,

@@ -53,6 +53,8 @@ class LSTMRegressor(RecurrentRegressor):
         L2 penalty on all weights but the biases; for ``"adamw"`` decoupled weight decay.
     max_grad_norm : float or None, default=1.0
         Bound on the global norm of the gradient of a batch.
+    max_grad_value : float or None, default=None
+        Bound on each entry of the gradient of a batch, before that on its norm.
     shuffle : bool, default=True
         Visit windows in a new order each epoch.
     random_state : int, RandomState instance or None, default=None
@@ -168,6 +170,7 @@ class LSTMRegressor(RecurrentRegressor):
         max_iter=200,
         alpha=0.0,
         max_grad_norm=1.0,
+        max_grad_value=None,
         shuffle=True,
         random_state=None,
         tol=1e-4,
@@ -271,6 +274,7 @@ class RNNRegressor(RecurrentRegressor):
         max_iter=200,
         alpha=0.0,
         max_grad_norm=1.0,
+        max_grad_value=None,
         shuffle=True,
         random_state=None,
         tol=1e-4,

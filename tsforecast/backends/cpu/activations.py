@@ -20,7 +20,7 @@ from numba import types
 
 from tsforecast.backends.approximation import LOG2_E, MANTISSA_BITS, POLYNOMIAL, clamp_of
 from tsforecast.backends.cpu.jit import twin_of
-from tsforecast.backends.cpu.lanes import I32, I64, LANES, LANES_OF, emit_fma, vector_type
+from tsforecast.backends.cpu.lanes import I32, I64, LANES, LANES_OF, emit_clamped, emit_fma, vector_type
 
 _INTEGERS = {types.float32: I32, types.float64: I64}
 
@@ -50,9 +50,7 @@ def _emit_reduced(builder, dtype, xs, slopes):
 def _emit_clamped(builder, dtype, x, slope: float):
     """Keep x within the range where tanh or sigmoid has not yet reached its limit; NaN stays."""
     bound = clamp_of(str(dtype), slope)
-    for comparison, limit in ((">", _lanes(dtype, bound)), ("<", _lanes(dtype, -bound))):
-        x = builder.select(builder.fcmp_ordered(comparison, x, limit), limit, x)
-    return x
+    return emit_clamped(builder, x, _lanes(dtype, -bound), _lanes(dtype, bound))
 
 
 def _emit_times_power(builder, dtype, y, n):

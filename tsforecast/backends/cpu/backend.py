@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tsforecast.backends.base import StepRule, TrainState, Windows, check_plain, loss_diverged
+from tsforecast.backends.base import StepRule, TrainState, Windows, bound, check_plain, loss_diverged
 from tsforecast.backends.cpu import epoch
 from tsforecast.backends.cpu.cache import is_kept
 from tsforecast.backends.cpu.memory import pack_flat, packed_state, thread_memory, training_memory, work_buffer
@@ -207,8 +207,8 @@ def kernel_rule(rule: StepRule, spec: NetworkSpec, dtype: np.dtype) -> epoch.Rul
         raise ValueError(f"the rule has {len(rule.quantiles)} quantiles, the network {spec.n_quantiles}")
     return epoch.Rule(
         LOSSES[rule.loss], SOLVERS[rule.solver], int(rule.nesterov), float(rule.delta), float(rule.alpha),
-        math.inf if rule.max_grad_norm is None else float(rule.max_grad_norm), float(rule.momentum),
-        float(rule.beta_1), float(rule.beta_2), max(float(rule.epsilon), float(np.finfo(dtype).tiny)),
+        bound(rule.max_grad_norm), bound(rule.max_grad_value), float(rule.momentum), float(rule.beta_1),
+        float(rule.beta_2), max(float(rule.epsilon), float(np.finfo(dtype).tiny)),
         np.array(rule.quantiles, dtype=np.float64),
     )  # fmt: skip
 

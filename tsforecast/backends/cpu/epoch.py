@@ -45,7 +45,7 @@ class Data(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A ``StepRule`` in numbers; ``max_norm`` is infinite where there is no clipping; ``quantiles [Q]`` float64."""
+    """A ``StepRule`` in numbers; ``max_norm, max_value`` are infinite for no clipping; ``quantiles [Q]`` float64."""
 
     loss: int
     solver: int
@@ -53,6 +53,7 @@ class Rule(NamedTuple):
     delta: float
     alpha: float
     max_norm: float
+    max_value: float
     momentum: float
     beta_1: float
     beta_2: float
@@ -168,7 +169,10 @@ def train_epoch(
             return STOPPED
         decay = penalty_rate(rule, 1.0 / weight)
         for panel in range(thread, len(panels), n_threads):
-            sum_panel(panels[panel], n_shards, decay, weights, memory.shard_gradients, memory.norms, memory.penalties)
+            sum_panel(
+                panels[panel], n_shards, decay, rule.max_value, weights, memory.shard_gradients, memory.norms,
+                memory.penalties,
+            )  # fmt: skip
         if thread == 0:
             atomic_store(sync, HALT, atomic_load(sync, STOP))
         if not wait_for_all(sync, n_threads):

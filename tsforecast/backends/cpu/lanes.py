@@ -1,9 +1,9 @@
 """An explicit vector of LANES floats for kernels: the same lanes, roundings and bits on every processor.
 
 ``load``/``store`` move LANES neighbouring elements of a flat array, ``splat`` broadcasts, ``fma(a, b, c)`` rounds a*b
-+ c once, ``sqrt`` and ``+ - * /`` work lane by lane, ``widen`` makes float64 of float32. Nothing here, and nothing
-built from it, adds *across* lanes, so the number of lanes cannot change a result; it is chosen for the registers of
-this processor, and LLVM splits vectors wider than a register.
++ c once, ``sqrt``, ``clamp`` and ``+ - * /`` work lane by lane, ``widen`` makes float64 of float32. Nothing here, and
+nothing built from it, adds *across* lanes, so the number of lanes cannot change a result; it is chosen for the
+registers of this processor, and LLVM splits vectors wider than a register.
 """
 
 from __future__ import annotations
@@ -148,6 +148,23 @@ def sqrt(typingctx, a):
         )
 
     return a(a), codegen
+
+
+def emit_clamped(builder, x, low, high):
+    """Emit x kept from ``low`` to ``high``; NaN stays."""
+    for comparison, limit in ((">", high), ("<", low)):
+        x = builder.select(builder.fcmp_ordered(comparison, x, limit), limit, x)
+    return x
+
+
+@twin_of(lambda a, most: np.clip(a, -most, most))
+def clamp(typingctx, a, most):
+    """Every lane kept within plus or minus its ``most``; NaN stays, so that a diverging network is seen."""
+
+    def codegen(context, builder, sig, args):
+        return emit_clamped(builder, args[0], builder.fneg(args[1]), args[1])
+
+    return a(a, most), codegen
 
 
 @twin_of(lambda a: a.astype(np.float64))

@@ -6,8 +6,10 @@ summed down every column in float64, and the columns' sums, in the public order 
 
 from __future__ import annotations
 
+import math
+
 from tsforecast.backends.cpu.jit import inlined, kernel
-from tsforecast.backends.cpu.lanes import LANES, fma, load, splat, store, widen
+from tsforecast.backends.cpu.lanes import LANES, clamp, fma, load, splat, store, widen
 from tsforecast.backends.cpu.optimizers import ADAMW, update
 from tsforecast.backends.cpu.plan import (
     COUNT,
@@ -32,12 +34,13 @@ def sum_panel(
     panel,  # [N_PANEL_FIELDS]
     n_shards,
     decay,  # the penalty is decay/2 times the squares of all weights; 0 for none
+    max_value,  # bound on every entry; infinity for none
     params,  # [n_packed]
     shards,  # [shards, n_gradient] in: their gradients; out: the first one's row holds the batch's
     norms,  # [panel columns] out: squares of the gradient, summed down each column
     penalties,  # [panel columns] out, only where decay is above 0
 ):  # fmt: skip
-    """Gradient of the whole batch for one panel, its penalty included, and the squares of its columns."""
+    """Gradient of the batch for one panel, penalty included, clipped by value, and the squares of its columns."""
     first, K, V = panel[P_AT], panel[P_ROWS], panel[P_VECTORS]
     total, last = shards[0], first + K * V * LANES
     for s in range(1, n_shards):
@@ -46,6 +49,10 @@ def sum_panel(
             store(total, i, load(total, i) + load(shard, i))
     if decay > 0.0:
         _add_penalty(panel, decay, params, total, penalties)
+    if max_value < math.inf:
+        most = splat(total, max_value)
+        for i in range(first, last, LANES):
+            store(total, i, clamp(load(total, i), most))
     for v in range(V):
         squares = splat(norms, 0)
         for i in range(first + v * LANES, last, V * LANES):

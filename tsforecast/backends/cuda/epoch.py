@@ -107,7 +107,7 @@ def make_train(padded: int, cell: str, parts: bool):
                     barrier()
                     n_used = min(n_parts, (load(batch_rows, 2 * batch + 1) + 3) // 4)
                     squares, penalty = sum_gradients(
-                        table, is_weight, load(scalars, at + DECAY), p, summed, n_used, part, n_parts, tid
+                        table, is_weight, rule, load(scalars, at + DECAY), p, summed, n_used, part, n_parts, tid
                     )
                     squares, penalty = block_sum(squares, tid, sums), block_sum(penalty, tid, sums)
                     if tid == 0:

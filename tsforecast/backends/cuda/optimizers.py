@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numba import cuda
 
-from tsforecast.backends.base import StepRule
+from tsforecast.backends.base import StepRule, bound
 from tsforecast.backends.cuda.activations import ONE
 from tsforecast.backends.cuda.jit import device, load, store
 from tsforecast.spec import LOSSES, SOLVERS
@@ -20,7 +20,7 @@ ADAM, ADAMW, SGD, RMSPROP = 0, 1, 2, 3
 # weight, what the penalty multiplies weights by.
 SHARE, RATE, OVER_ROOT_2, KEEP, DECAY, N_SCALARS = 0, 1, 2, 3, 4, 5
 # Scalars of the rule, and its codes.
-DELTA, BETA_1, REST_1, BETA_2, REST_2, EPSILON, MAX_NORM, N_RULE = 0, 1, 2, 3, 4, 5, 6, 7
+DELTA, BETA_1, REST_1, BETA_2, REST_2, EPSILON, MAX_NORM, MAX_VALUE, N_RULE = 0, 1, 2, 3, 4, 5, 6, 7, 8
 LOSS, SOLVER, NESTEROV, N_CODES = 0, 1, 2, 3
 
 
@@ -32,10 +32,10 @@ def rule_codes(rule: StepRule) -> np.ndarray:
 def rule_scalars(rule: StepRule) -> np.ndarray:
     """``[N_RULE]`` float32."""
     first = rule.momentum if rule.solver == "sgd" else rule.beta_1
-    max_norm = math.inf if rule.max_grad_norm is None else rule.max_grad_norm
     epsilon = max(rule.epsilon, float(np.finfo(np.float32).tiny))
-    scalars = [rule.delta, first, 1.0 - rule.beta_1, rule.beta_2, 1.0 - rule.beta_2, epsilon, max_norm]
-    return np.array(scalars, dtype=np.float32)
+    bounds = [bound(rule.max_grad_norm), bound(rule.max_grad_value)]
+    scalars = [rule.delta, first, 1.0 - rule.beta_1, rule.beta_2, 1.0 - rule.beta_2, epsilon]
+    return np.array(scalars + bounds, dtype=np.float32)
 
 
 def schedule(

@@ -9,7 +9,7 @@ from numba import cuda
 from tsforecast.backends.cuda.activations import ONE, ZERO
 from tsforecast.backends.cuda.jit import device, load, renewed, store
 from tsforecast.backends.cuda.losses import HALF
-from tsforecast.backends.cuda.optimizers import MAX_NORM, N_SCALARS, update
+from tsforecast.backends.cuda.optimizers import MAX_NORM, MAX_VALUE, N_SCALARS, update
 from tsforecast.backends.cuda.plan import PARAMS
 
 
@@ -20,11 +20,11 @@ def make_step(n_threads: int):
 
     @device
     def sum_gradients(
-        table, is_weight, decay, params, gradients,
+        table, is_weight, rule, decay, params, gradients,
         n_used,  # parts that have a gradient
         part, n_parts, tid,
     ):  # fmt: skip
-        """Gradient of the batch, penalty included, for this part's share; return squares of it and of weights."""
+        """Gradient of this part's share, with penalty, clipped by value; return squares of it and of weights."""
         part = renewed(part)
         squares, penalty, P = ZERO, ZERO, load(table, PARAMS)
         for i in range(part * THREADS + tid, P, n_parts * THREADS):
@@ -35,6 +35,8 @@ def make_step(n_threads: int):
                 w = load(params, i)
                 g = cuda.fma(decay, w, g)
                 penalty = cuda.fma(w, w, penalty)
+            most = load(rule, MAX_VALUE)
+            g = most if g > most else (-most if g < -most else g)  # NaN stays
             store(gradients, i, g)
             squares = cuda.fma(g, g, squares)
         return squares, penalty * (HALF * decay)

@@ -69,7 +69,7 @@ def make_train_wide(cell: str):
                     store(totals, block, loss)
                 backward(params, table, work, shared, gradients, True, tid, block, n_blocks)
                 squares, penalty = sum_gradients(
-                    table, is_weight, load(scalars, at + DECAY), params, gradients, 1, block, n_blocks, tid
+                    table, is_weight, rule, load(scalars, at + DECAY), params, gradients, 1, block, n_blocks, tid
                 )
                 squares, penalty = block_sum(squares, tid, sums), block_sum(penalty, tid, sums)
                 if tid == 0:

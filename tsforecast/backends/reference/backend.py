@@ -132,7 +132,7 @@ class ReferenceBackend:
         """One optimiser step on ``state``, in place."""
         state.step += 1
         w, m, v = (a.astype(np.float64) for a in (state.params, state.m, state.v))
-        clipped = optimizers.clip(gradient, rule.max_grad_norm)
+        clipped = optimizers.clip(gradient, rule.max_grad_value, rule.max_grad_norm)
         state.params[:], state.m[:], state.v[:] = optimizers.step(
             rule, w, clipped, m, v, state.step, lr, spec.is_weight()
         )

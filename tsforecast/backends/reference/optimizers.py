@@ -30,9 +30,12 @@ Array = NDArray[np.float64]
 
 def clip(
     g: Array,  # [P]
+    max_value: float | None,
     max_norm: float | None,
 ) -> Array:
-    """Shorten ``g`` to the Euclidean norm ``max_norm`` if it is longer; None leaves it as it is."""
+    """Keep each entry of ``g`` within ``max_value``, then shorten it to the norm ``max_norm``; None: do not."""
+    if max_value is not None:
+        g = np.clip(g, -max_value, max_value)
     if max_norm is None:
         return g
     norm = float(np.linalg.norm(g))
