@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tsforecast.backends.cpu import activations
-from tsforecast.backends.cpu.activations import relu, relu_slope, sigmoid, tanh
+from tsforecast.backends.cpu.activations import exp, relu, relu_slope, sigmoid, tanh
 from tsforecast.backends.cpu.jit import JIT_DISABLED, entry
-from tsforecast.backends.cpu.lanes import LANES, clamp, fma, load, splat, sqrt, store, widen
+from tsforecast.backends.cpu.lanes import LANES, clamp, fma, larger, load, splat, sqrt, store, widen
 from tsforecast.backends.cpu.tile import multiply, panel_index
 from tsforecast.backends.cpu.transpose import transpose_columns
 
@@ -63,6 +63,17 @@ def _rectify(x, out):
     store(out, LANES, relu_slope(relu(load(x, 0))))
     store(out, 2 * LANES, sqrt(load(x, 0) * load(x, 0)))
     store(out, 3 * LANES, clamp(load(x, 0), splat(x, 0.5)))
+
+
+@entry
+def _exponentials(x, out):
+    for i in range(0, len(x), LANES):
+        store(out, i, exp(load(x, i)))
+
+
+@entry
+def _larger(a, b, out):
+    store(out, 0, larger(load(a, 0), load(b, 0)))
 
 
 @entry
@@ -134,6 +145,34 @@ def test_activations_are_accurate_everywhere(dtype):
     _activate(special, t, s)
     np.testing.assert_array_equal(t[:4], [np.nan, 1, -1, 0])
     np.testing.assert_allclose(s[:4], [np.nan, 1, 0, 0.5], rtol=0, atol=ulp)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_exp_is_accurate_to_a_few_ulp_and_a_part_of_the_argument(dtype):
+    """The factor log2(e) is off by up to half an ulp, which |x| multiplies; beyond its range exp stays where it is."""
+    ulp, most = np.finfo(dtype).eps, {np.float32: 86, np.float64: 707}[dtype]
+    x = np.concatenate([np.linspace(-most, most, 4096), np.geomspace(1e-30, 1, 512), [0.0] * 512]).astype(dtype)
+    out = np.empty_like(x)
+    _exponentials(x, out)
+    exact = np.exp(x.astype(np.longdouble))
+    error = np.abs(out.astype(np.longdouble) / exact - 1) / ulp
+    assert (error <= 2 + np.abs(x)).all()
+    assert (out[x == 0] == 1).all()
+    special = np.zeros(LANES, dtype)
+    special[:3] = np.nan, 1e30, -1e30
+    _exponentials(special, out[:LANES])
+    assert np.isnan(out[0])
+    if not JIT_DISABLED:  # the plain twin has no bounds
+        np.testing.assert_allclose(
+            out[1:3].astype(np.longdouble), np.exp(np.longdouble([most, -most])), rtol=most * ulp
+        )
+
+
+def test_the_larger_of_two_is_the_second_where_one_is_no_number():
+    a, b, out = np.arange(LANES, dtype=np.float64), np.full(LANES, 2.5), np.empty(LANES)
+    a[0], b[-1] = np.nan, np.nan
+    _larger(a, b, out)
+    np.testing.assert_array_equal(out, [2.5, 2.5, 2.5, *range(3, LANES - 1), np.nan])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

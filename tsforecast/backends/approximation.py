@@ -1,13 +1,15 @@
 """Coefficients of the activations, for kernels and their NumPy twin; see ``backends.cpu.activations`` for the maths.
 
 ``POLYNOMIAL[dtype]`` holds q with f q(f) = 2^f - 1 for |f| <= 1/2, of least relative error, constant first; beyond
-``TANH_CLAMP[dtype]`` tanh rounds to 1; a float has ``MANTISSA_BITS[dtype]`` explicit bits of mantissa.
+``TANH_CLAMP[dtype]`` tanh rounds to 1, and within ``EXP_CLAMP[dtype]`` exp is neither infinite nor subnormal; a float
+has ``MANTISSA_BITS[dtype]`` explicit bits of mantissa.
 """
 
 import math
 
 LOG2_E = 1.0 / math.log(2.0)
 TANH_CLAMP = {"float32": 9.2, "float64": 20.0}
+EXP_CLAMP = {"float32": 86.0, "float64": 707.0}
 MANTISSA_BITS = {"float32": 23, "float64": 52}
 POLYNOMIAL = {
     "float32": (

@@ -1,4 +1,4 @@
-"""tanh and sigmoid of lanes, the same bits everywhere: additions, multiplications and divisions, no libm.
+"""tanh, sigmoid and exp of lanes, the same bits everywhere: additions, multiplications and divisions, no libm.
 
 With t = 2x log2(e):  tanh(x) = e / (e + 2), e = 2^t - 1;  with t = -x log2(e):  sigmoid(x) = 1 / (1 + 2^t).
 The reduction is t = n + f, |f| <= 1/2, and 2^f - 1 = f q(f) with q the polynomial of least relative error (degree 5,
@@ -18,7 +18,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from tsforecast.backends.approximation import LOG2_E, MANTISSA_BITS, POLYNOMIAL, clamp_of
+from tsforecast.backends.approximation import EXP_CLAMP, LOG2_E, MANTISSA_BITS, POLYNOMIAL, clamp_of
 from tsforecast.backends.cpu.jit import twin_of
 from tsforecast.backends.cpu.lanes import I32, I64, LANES, LANES_OF, emit_clamped, emit_fma, vector_type
 
@@ -47,9 +47,8 @@ def _emit_reduced(builder, dtype, xs, slopes):
     return [builder.bitcast(s, ir.VectorType(_INTEGERS[dtype], LANES)) for s in shifted], fs, qs
 
 
-def _emit_clamped(builder, dtype, x, slope: float):
-    """Keep x within the range where tanh or sigmoid has not yet reached its limit; NaN stays."""
-    bound = clamp_of(str(dtype), slope)
+def _emit_clamped(builder, dtype, x, bound: float):
+    """Keep x within plus or minus ``bound``; NaN stays."""
     return emit_clamped(builder, x, _lanes(dtype, -bound), _lanes(dtype, bound))
 
 
@@ -64,7 +63,8 @@ def _emit_fractions(builder, dtype, sigmoids, tanhs):
     """Denominators of the sigmoids; numerators and denominators of the tanhs."""
     k = len(sigmoids)
     slopes = [-LOG2_E] * k + [2.0 * LOG2_E] * len(tanhs)
-    xs = [_emit_clamped(builder, dtype, x, slope) for x, slope in zip([*sigmoids, *tanhs], slopes, strict=True)]
+    bounds = [clamp_of(str(dtype), slope) for slope in slopes]  # beyond which tanh or sigmoid is at its limit
+    xs = [_emit_clamped(builder, dtype, x, bound) for x, bound in zip([*sigmoids, *tanhs], bounds, strict=True)]
     ns, fs, qs = _emit_reduced(builder, dtype, xs, slopes)
     one, two = _lanes(dtype, 1.0), _lanes(dtype, 2.0)
     ys = [emit_fma(builder, dtype, f, q, one) for f, q in zip(fs[:k], qs[:k], strict=True)]
@@ -98,6 +98,26 @@ def sigmoid(typingctx, x):
     def codegen(context, builder, sig, args):
         below, _, _ = _emit_fractions(builder, x.dtype, args, [])
         return builder.fdiv(_lanes(x.dtype, 1.0), below[0])
+
+    return x(x), codegen
+
+
+def _plain_exp(x):
+    most = EXP_CLAMP[x.dtype.name]
+    return np.exp(np.clip(x, -most, most))
+
+
+@twin_of(_plain_exp)
+def exp(typingctx, x):
+    """Exponential of every lane; what lies outside of plus or minus ``EXP_CLAMP`` is taken to be there.
+
+    The relative error grows with x: half an ulp of log2(e) is multiplied by it.
+    """
+
+    def codegen(context, builder, sig, args):
+        bounded = _emit_clamped(builder, x.dtype, args[0], EXP_CLAMP[str(x.dtype)])
+        (n,), (f,), (q,) = _emit_reduced(builder, x.dtype, [bounded], [LOG2_E])
+        return _emit_times_power(builder, x.dtype, emit_fma(builder, x.dtype, f, q, _lanes(x.dtype, 1.0)), n)
 
     return x(x), codegen
 

@@ -1,9 +1,9 @@
 """An explicit vector of LANES floats for kernels: the same lanes, roundings and bits on every processor.
 
 ``load``/``store`` move LANES neighbouring elements of a flat array, ``splat`` broadcasts, ``fma(a, b, c)`` rounds a*b
-+ c once, ``sqrt``, ``clamp`` and ``+ - * /`` work lane by lane, ``widen`` makes float64 of float32. Nothing here, and
-nothing built from it, adds *across* lanes, so the number of lanes cannot change a result; it is chosen for the
-registers of this processor, and LLVM splits vectors wider than a register.
++ c once, ``sqrt``, ``larger``, ``clamp`` and ``+ - * /`` work lane by lane, ``widen`` makes float64 of float32. Nothing
+here, and nothing built from it, adds *across* lanes, so the number of lanes cannot change a result; it is chosen for
+the registers of this processor, and LLVM splits vectors wider than a register.
 """
 
 from __future__ import annotations
@@ -165,6 +165,16 @@ def clamp(typingctx, a, most):
         return emit_clamped(builder, args[0], builder.fneg(args[1]), args[1])
 
     return a(a, most), codegen
+
+
+@twin_of(lambda a, b: np.where(a > b, a, b))
+def larger(typingctx, a, b):
+    """The larger of a and b lane by lane; b where one is NaN."""
+
+    def codegen(context, builder, sig, args):
+        return builder.select(builder.fcmp_ordered(">", *args), *args)
+
+    return a(a, b), codegen
 
 
 @twin_of(lambda a: a.astype(np.float64))

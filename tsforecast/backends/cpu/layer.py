@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tsforecast.backends.cpu.jit import inlined
-from tsforecast.backends.cpu.lanes import LANES
+from tsforecast.backends.cpu.lanes import LANES, load, store
 from tsforecast.backends.cpu.tile import multiply
 
 GRADIENT_BLOCK = 128  # rows of xh and dz a pass, so that they stay in the first cache; changes no bit
@@ -49,3 +49,13 @@ def weight_gradient(
         for p in range(P):
             b0 = g0 + (p * N + k) * g_row
             multiply(K, V, n, a, a0 + k * S, 1, S, gates, b0, g_row, dw, d0 + p * rows * V * LANES, V * LANES, 0, True)
+
+
+@inlined
+def to_panels(B, V, rows, panels):
+    """Copy a row-major ``[B, V vectors]`` matrix into panels."""
+    for v in range(0, V, 4):
+        width = min(4, V - v)
+        for b in range(B):
+            for j in range(width):
+                store(panels, (v * B + b * width + j) * LANES, load(rows, (b * V + v + j) * LANES))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from tsforecast.backends.cpu import cells
 from tsforecast.backends.cpu.jit import inlined
-from tsforecast.backends.cpu.lanes import LANES, load, store
-from tsforecast.backends.cpu.layer import clear_state
+from tsforecast.backends.cpu.lanes import LANES
+from tsforecast.backends.cpu.layer import clear_state, to_panels
 from tsforecast.backends.cpu.plan import DX, EXTRA, GATES, IN, KEPT, PADDED, ROW, UNITS, WH_T, WX_T, XH, C, W
 from tsforecast.backends.cpu.tile import multiply
 from tsforecast.backends.cpu.windows import gather
@@ -117,7 +117,7 @@ def backward(
 ):  # fmt: skip
     """Undo ``forward``, from the output gradient ``[B, out_width]`` at ``work[net.dout]``."""
     V = net.out_width // LANES
-    _to_panels(B, V, work[net.dout :], work[net.dout_panels :])
+    to_panels(B, V, work[net.dout :], work[net.dout_panels :])
     multiply(
         net.head_in, V, B, work, net.head, 1, net.head_in, work, net.dout_panels, 0,
         dw, net.head_w, 0, net.head_in * LANES, True,
@@ -142,13 +142,3 @@ def backward(
             i > 0 or input_gradient, False, work[net.dh :], work[net.dc :], work[net.dz :],
             work[max(0, layers[i, DX]) :], dw[layers[i, W] :], dw[layers[i, EXTRA] :],
         )  # fmt: skip
-
-
-@inlined
-def _to_panels(B, V, rows, panels):
-    """Copy a row-major ``[B, V vectors]`` matrix into panels."""
-    for v in range(0, V, 4):
-        width = min(4, V - v)
-        for b in range(B):
-            for j in range(width):
-                store(panels, (v * B + b * width + j) * LANES, load(rows, (b * V + v + j) * LANES))

@@ -1,0 +1,181 @@
+"""Attention by itself: the reference against a second reading and central differences, the kernels against it."""
+
+import numpy as np
+import pytest
+from attention_cases import KINDS, random_params, second_reading
+
+from tsforecast.backends.cpu.attention import KERNELS, scratch_size
+from tsforecast.backends.cpu.jit import entry
+from tsforecast.backends.cpu.lanes import LANES
+from tsforecast.backends.cpu.packing import whole_vectors
+from tsforecast.backends.cpu.tile import panel_index
+from tsforecast.backends.reference import attention
+from tsforecast.nn.gradcheck import numerical_gradient, relative_error
+
+N_STEPS, N_ROWS, N_QUERY, N_UNITS = 5, 3, 4, 6
+
+
+def random_case(rng, kind):
+    p = random_params(rng, kind, N_QUERY, N_UNITS)
+    return p, rng.normal(size=(N_ROWS, N_QUERY)), rng.normal(size=(N_STEPS, N_ROWS, N_UNITS))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_reference_equals_a_second_reading(rng, kind):
+    p, query, states = random_case(rng, kind)
+    context, tape = attention.attend(query, attention.keys(states, p), states, p)
+    for b in range(N_ROWS):
+        weights, expected = second_reading(kind, query[b], states[:, b], p)
+        np.testing.assert_allclose(tape.weights[:, b], weights, rtol=0, atol=1e-14)
+        np.testing.assert_allclose(context[b], expected, rtol=0, atol=1e-14)
+
+
+def test_scores_beyond_the_range_of_exp_pick_one_step(rng):
+    p, query, states = random_case(rng, "dot")
+    p["w_q"] *= 1e4
+    _, tape = attention.attend(query, attention.keys(states, p), states, p)
+    np.testing.assert_array_equal(np.sort(tape.weights, axis=0)[-1], np.ones(N_ROWS))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_reference_has_the_gradients_of_two_queries_over_the_same_keys(rng, kind):
+    """As a decoder asks: parameters, keys and states gather the gradients of all queries."""
+    p, first, states = random_case(rng, kind)
+    queries = np.stack([first, rng.normal(size=first.shape)])
+    cotangent = rng.normal(size=(2, N_ROWS, N_UNITS))
+
+    def objective(p, queries, states):
+        made = attention.keys(states, p)
+        return sum((attention.attend(q, made, states, p)[0] * d).sum() for q, d in zip(queries, cotangent, strict=True))
+
+    made = attention.keys(states, p)
+    dp = {name: np.zeros_like(block) for name, block in p.items()}
+    dkeys, dstates, dqueries = np.zeros_like(made), np.zeros_like(states), np.zeros_like(queries)
+    for k in range(2):
+        _, tape = attention.attend(queries[k], made, states, p)
+        dqueries[k] = attention.attend_backward(cotangent[k], tape, made, states, p, dp, dkeys, dstates)
+    attention.keys_backward(dkeys, states, p, dp, dstates)
+    for name in p:
+        numeric = numerical_gradient(lambda block, name=name: objective(p | {name: block}, queries, states), p[name])
+        assert relative_error(dp[name], numeric) <= 1e-6, name
+    assert relative_error(dqueries, numerical_gradient(lambda q: objective(p, q, states), queries)) <= 1e-6
+    assert relative_error(dstates, numerical_gradient(lambda s: objective(p, queries, s), states)) <= 1e-6
+
+
+def compiled(kind):
+    """Both passes of one kind of attention, for two queries over the same keys."""
+    make_keys, attend, attend_backward, keys_backward = KERNELS[kind]
+
+    @entry
+    def run(
+        T, B, H, N, K, S, R, weights_of, transposed, queries, states, keys, q, weights, context, dcontext, dscores,
+        dq, dquery, dkeys, dstates, gradients, z,
+    ):  # fmt: skip
+        w_q, w_k, w_v = weights_of
+        dw_q, dw_k, dw_v = gradients
+        make_keys(T, B, H, w_k, states, keys)
+        for i in range(len(queries)):
+            query = queries[i] if K > N else queries[i][1:]
+            attend(T, B, H, K, w_q, w_v, query, S, states, keys, q[i], weights[i], context[i], R, z)
+        for i in range(len(queries)):
+            query = queries[i] if K > N else queries[i][1:]
+            attend_backward(
+                T, B, H, K, N, transposed[0], w_v, query, S, states, keys, q[i], weights[i], dcontext[i], R, dscores,
+                dq, dquery[i], len(dquery[i]) // B, dkeys, dstates, dw_q, dw_v, z,
+            )  # fmt: skip
+        keys_backward(T, B, H, transposed[1], states, dkeys, dstates, dw_k, z)
+
+    return run
+
+
+RUNS = {kind: compiled(kind) for kind in KINDS}
+
+
+def in_panels(matrix, dtype):
+    """A flat copy in panels, columns filled up with zeros."""
+    rows, columns = matrix.shape
+    places = panel_index(np.arange(rows)[:, None], np.arange(columns), rows, whole_vectors(columns) // LANES)
+    packed = np.zeros(rows * whole_vectors(columns), dtype)
+    packed[places] = matrix
+    return packed, places
+
+
+def with_zeros(a, dtype):
+    """Rows filled up to whole vectors."""
+    return np.concatenate([a, np.zeros((*a.shape[:-1], whole_vectors(a.shape[-1]) - a.shape[-1]))], axis=-1).astype(
+        dtype
+    )
+
+
+def run_kernels(kind, p, queries, states, cotangent, dtype):
+    """Weights, contexts and all gradients, in the shapes of the reference."""
+    (n_queries, n_rows, n_query), (n_steps, _, n_units) = queries.shape, states.shape
+    is_additive, padded, lanes_of_rows = kind == "additive", whole_vectors(n_units), whole_vectors(n_rows)
+    first = [p["b"][None], p["w_q"]] if is_additive else [p["w_q"]]
+    w_q, q_places = in_panels(np.concatenate(first), dtype)
+    w_k, k_places = in_panels(p.get("w_k", np.zeros((1, 1))), dtype)
+    w_v = with_zeros(p.get("w_v", np.zeros(1)), dtype)
+    transposed = tuple(in_panels(with_zeros(p.get(name, w_k[:1, None]), dtype).T, dtype)[0] for name in ("w_q", "w_k"))
+    gradients = tuple(np.zeros_like(w) for w in (w_q, w_k, w_v))
+    rows = np.concatenate([np.ones((n_queries, n_rows, 1)), queries], axis=2).astype(dtype)
+    flat_states = with_zeros(states, dtype).ravel()
+    stride = padded + 2 * LANES
+    context = np.full((n_queries, n_rows * stride), np.nan, dtype)
+    dcontext = np.full((n_queries, n_rows, stride), np.nan, dtype)
+    dcontext[:, :, :padded] = with_zeros(cotangent, dtype)
+    weights = np.full((n_queries, n_steps * lanes_of_rows), np.nan, dtype)
+    q, dquery = (
+        np.empty((n_queries, n_rows * padded), dtype),
+        np.zeros((n_queries, n_rows * whole_vectors(n_query)), dtype),
+    )
+    dkeys, dstates = np.zeros((2, flat_states.size), dtype)
+    RUNS[kind](
+        n_steps, n_rows, n_units, n_query, n_query + is_additive, n_query + 1, stride, (w_q, w_k, w_v), transposed,
+        rows.reshape(n_queries, -1), flat_states, np.empty_like(flat_states), q, weights, context,
+        dcontext.reshape(n_queries, -1), np.empty_like(weights[0]), np.empty_like(q[0]), dquery, dkeys, dstates,
+        gradients, np.full(scratch_size(n_steps, n_rows, padded), np.nan, dtype),
+    )  # fmt: skip
+    dw_q = gradients[0][q_places]
+    found = {"w_q": dw_q[1:], "b": dw_q[0], "w_k": gradients[1][k_places], "w_v": gradients[2][:n_units]}
+    found = found if is_additive else {"w_q": dw_q}
+    found["query"] = dquery.reshape(n_queries, n_rows, -1)[:, :, :n_query]
+    found["states"] = dstates.reshape(n_steps, n_rows, padded)[:, :, :n_units]
+    found["weights"] = weights.reshape(n_queries, n_steps, -1)[:, :, :n_rows]
+    found["context"] = context.reshape(n_queries, n_rows, stride)[:, :, :n_units]
+    for padding in (dstates.reshape(-1, padded)[:, n_units:], gradients[2][n_units:]):
+        assert not padding.any()
+    return found
+
+
+def reference_run(p, queries, states, cotangent):
+    """What ``run_kernels`` returns, by the reference."""
+    keys = attention.keys(states, p)
+    found = {name: np.zeros_like(block) for name, block in p.items()}
+    dkeys, dstates = np.zeros_like(keys), np.zeros_like(states)
+    contexts, tapes = zip(*(attention.attend(query, keys, states, p) for query in queries), strict=True)
+    dqueries = [
+        attention.attend_backward(d, tape, keys, states, p, found, dkeys, dstates)
+        for d, tape in zip(cotangent, tapes, strict=True)
+    ]
+    attention.keys_backward(dkeys, states, p, found, dstates)
+    weights = np.array([tape.weights for tape in tapes])
+    return found | {"query": np.array(dqueries), "states": dstates, "weights": weights, "context": np.array(contexts)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "shape", [(5, 3, 4, 6), (1, 1, 1, 1), (3, LANES + 1, 2 * LANES, LANES), (2, 2, 3, 4 * LANES + 5)]
+)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_kernels_equal_the_reference(rng, kind, shape, dtype):
+    """Few and many rows, units that fill vectors or do not, more than one panel."""
+    n_steps, n_rows, n_query, n_units = shape
+    p = random_params(rng, kind, n_query, n_units)
+    queries, states = rng.normal(size=(2, n_rows, n_query)), rng.normal(size=(n_steps, n_rows, n_units))
+    cotangent = rng.normal(size=(2, n_rows, n_units))
+    found = run_kernels(kind, p, queries, states, cotangent, dtype)
+    expected = reference_run(p, queries, states, cotangent)
+    assert set(found) == set(expected)
+    tolerance = 1e-12 if dtype is np.float64 else 2e-4  # scores of some tens lose digits before the softmax
+    for name, value in expected.items():
+        assert relative_error(found[name].astype(np.float64), value) <= tolerance, name
