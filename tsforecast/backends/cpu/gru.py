@@ -38,11 +38,17 @@ def _sums(t, p, B, D, H, w, extra, xh, z, at):
 
 
 @inlined
-def _step(z, at, h_old):
-    """Lines 2a to 3a for the units of one block: ``n, r, z, h``."""
+def _gates(z, at):
+    """Line 2a for the units of one block, and the sum of 2b: ``r, z, n_x + r m``."""
     r, u = squash_ss(load(z, at + LANES), load(z, at + 2 * LANES))  # 2a
-    n = tanh(fma(r, load(z, at + 3 * LANES), load(z, at)))  # 2b
-    return n, r, u, fma(u, h_old - n, n)  # 3a
+    return r, u, fma(r, load(z, at + 3 * LANES), load(z, at))  # 2b
+
+
+@inlined
+def _output(z, at, h_old):
+    """Lines 2b and 3a, from the sum of 2b and z: ``n, h``."""
+    n = tanh(load(z, at))  # 2b
+    return n, fma(load(z, at + 2 * LANES), h_old - n, n)  # 3a
 
 
 @kernel
@@ -53,9 +59,13 @@ def infer(T, B, D, H, w, extra, xh, c, z):
     for t in range(T):
         for p in range(P):
             _sums(t, p, B, D, H, w, extra, xh, z, 0)
-            for b in range(B):
+            for q in range(0, B * 4 * LANES, 4 * LANES):
+                _, u, a = _gates(z, q)
+                store(z, q, a)
+                store(z, q + 2 * LANES, u)
+            for b in range(B):  # by itself, as in ``lstm``
                 at = (t * B + b) * S + D + 1 + p * LANES
-                _, _, _, h = _step(z, b * 4 * LANES, load(xh, at))
+                _, h = _output(z, b * 4 * LANES, load(xh, at))
                 store(xh, at + B * S, h)
 
 
@@ -68,13 +78,15 @@ def forward(T, B, D, H, w, extra, xh, c, gates, kept):
         for p in range(P):
             first = (p * T + t) * B * 4 * LANES
             _sums(t, p, B, D, H, w, extra, xh, gates, first)
+            for q in range(first, first + B * 4 * LANES, 4 * LANES):
+                r, u, a = _gates(gates, q)
+                store(gates, q, a)
+                store(gates, q + LANES, r)
+                store(gates, q + 2 * LANES, u)
             for b in range(B):
                 at = (t * B + b) * S + D + 1 + p * LANES
-                z = first + b * 4 * LANES
-                n, r, u, h = _step(gates, z, load(xh, at))
-                store(gates, z, n)
-                store(gates, z + LANES, r)
-                store(gates, z + 2 * LANES, u)
+                n, h = _output(gates, first + b * 4 * LANES, load(xh, at))
+                store(gates, first + b * 4 * LANES, n)
                 store(xh, at + B * S, h)
 
 

@@ -52,14 +52,18 @@ def make_kernels(
     I, F, A, O = (max(0, columns.find(gate)) * LANES for gate in "ifgo")
 
     @inlined
-    def step(z, at, c_old, extra, e):
-        """Lines 2a to 4b for the units of one block, from their sums at ``z[at:]``: ``i, f, g, o, c, s, h``."""
+    def gates_of(z, at, c_old, extra, e):
+        """Lines 2a to 3a for the units of one block, from their sums at ``z[at:]``: ``i, f, g, o, c``.
+
+        With peepholes, o waits for c and is still its sum.
+        """
         one = splat(z, 1)
         i, f, o, g = one, one, one, load(z, at + A)
         if peepholes:
             z_i = fma(load(extra, e), c_old, load(z, at + I))
             z_f = fma(load(extra, e + LANES), c_old, load(z, at + F))
             i, f, g = squash_sst(z_i, z_f, g)
+            o = load(z, at + O)
         elif not input_activation:
             i, f, o = squash_sss(load(z, at + I), load(z, at + F), load(z, at + O))
         elif not HAS_O:
@@ -72,14 +76,19 @@ def make_kernels(
                 f = one - i
         else:
             i, f, g, o = squash_ssts(load(z, at + I), load(z, at + F), g, load(z, at + O))
-        c = fma(f, c_old, i * g)  # 3a
+        return i, f, g, o, fma(f, c_old, i * g)  # 3a
+
+    @inlined
+    def output_of(z, at, c, extra, e):
+        """Lines 3b to 4b, from what ``gates_of`` left: ``o, s, h``."""
+        o, s = splat(z, 1), c
+        if HAS_O:
+            o = load(z, at + O)
         if peepholes:
-            o, s = squash_st(fma(load(extra, e + 2 * LANES), c, load(z, at + O)), c)  # 3b 4a
+            o, s = squash_st(fma(load(extra, e + 2 * LANES), c, o), c)  # 3b 4a
         elif output_activation:
             s = tanh(c)
-        else:
-            s = c
-        return i, f, g, o, c, s, o * s  # 4b
+        return o, s, o * s  # 4b
 
     @kernel
     def infer(
@@ -97,16 +106,21 @@ def make_kernels(
         for t in range(T):
             for p in range(P):
                 multiply(B, G, K, xh, t * B * S, S, 1, w, p * K * G * LANES, 0, z, 0, G * LANES, 0, False)  # 1a
+                to = (t + 1) * B * S + D + 1 + p * LANES
                 for b in range(B):
                     unit = b * Hp + p * LANES
-                    to = ((t + 1) * B + b) * S + D + 1 + p * LANES
-                    i, f, _, o, c_new, _, h = step(z, b * G * LANES, load(c, unit), extra, p * 3 * LANES)
+                    i, f, _, o, c_new = gates_of(z, b * G * LANES, load(c, unit), extra, p * 3 * LANES)
                     store(c, unit, c_new)
-                    store(xh, to, h)
+                    if HAS_O:
+                        store(z, b * G * LANES + O, o)
                     if gate_recurrence:
-                        store(xh, to + Hp, i)  # 1b
-                        store(xh, to + 2 * Hp, f)
-                        store(xh, to + 3 * Hp, o)
+                        store(xh, to + b * S + Hp, i)  # 1b
+                        store(xh, to + b * S + 2 * Hp, f)
+                for b in range(B):  # by itself: one loop for all would wait for the long chain of each row
+                    o, _, h = output_of(z, b * G * LANES, load(c, b * Hp + p * LANES), extra, p * 3 * LANES)
+                    store(xh, to + b * S, h)
+                    if gate_recurrence:
+                        store(xh, to + b * S + 3 * Hp, o)  # 1b
 
     @kernel
     def forward(
@@ -126,11 +140,11 @@ def make_kernels(
             for p in range(P):
                 first = (p * T + t) * B * G * LANES
                 multiply(B, G, K, xh, t * B * S, S, 1, w, p * K * G * LANES, 0, gates, first, G * LANES, 0, False)  # 1a
+                to = (t + 1) * B * S + D + 1 + p * LANES
                 for b in range(B):
-                    z = first + b * G * LANES
-                    unit = (t * B + b) * Hp + p * LANES
-                    to = ((t + 1) * B + b) * S + D + 1 + p * LANES
-                    i, f, g, o, c_new, s, h = step(gates, z, load(c, unit), extra, p * 3 * LANES)
+                    z, unit = first + b * G * LANES, (t * B + b) * Hp + p * LANES
+                    i, f, g, o, c_new = gates_of(gates, z, load(c, unit), extra, p * 3 * LANES)
+                    store(c, unit + B * Hp, c_new)
                     if HAS_I:
                         store(gates, z + I, i)
                     if HAS_F:
@@ -138,13 +152,18 @@ def make_kernels(
                     if HAS_O:
                         store(gates, z + O, o)
                     store(gates, z + A, g)
-                    store(c, unit + B * Hp, c_new)
-                    store(kept, unit, s)
-                    store(xh, to, h)
                     if gate_recurrence:
-                        store(xh, to + Hp, i)  # 1b
-                        store(xh, to + 2 * Hp, f)
-                        store(xh, to + 3 * Hp, o)
+                        store(xh, to + b * S + Hp, i)  # 1b
+                        store(xh, to + b * S + 2 * Hp, f)
+                for b in range(B):
+                    z, unit = first + b * G * LANES, (t * B + b) * Hp + p * LANES
+                    o, s, h = output_of(gates, z, load(c, unit + B * Hp), extra, p * 3 * LANES)
+                    if peepholes:
+                        store(gates, z + O, o)
+                    store(kept, unit, s)
+                    store(xh, to + b * S, h)
+                    if gate_recurrence:
+                        store(xh, to + b * S + 3 * Hp, o)  # 1b
 
     @inlined
     def step_backward(T, B, Hp, t, p, b, extra, c, kept, gates, dh, dc, dz, dextra):
