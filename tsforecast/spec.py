@@ -67,6 +67,7 @@ LOSSES = {"squared_error": 0, "absolute_error": 1, "huber": 2, "quantile": 3}
 SOLVERS = {"adam": 0, "adamw": 1, "sgd": 2, "rmsprop": 3}
 WINDOW_NORMS = {"none": 0, "center": 1, "standard": 2}
 SCHEDULES = ("constant", "cosine", "exponential", "step")
+ATTENTIONS = ("none", "additive", "dot")
 LEARNED_STATES = ("h", "c")  # what ``NetworkSpec.learned_state`` makes parameters, where a cell has them
 
 
@@ -79,6 +80,12 @@ def layer_shapes(cell: str, width: int, units: int) -> dict[str, tuple[int, ...]
         shapes["w_h"] = (units, columns)
     shapes["b"] = (columns,)
     return shapes | {name: tuple(n * units for n in multiples) for name, multiples in kind.extras.items()}
+
+
+def attention_shapes(kind: str, n_query: int, units: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of the parameter blocks of an attention of ``n_query`` units over states of ``units``."""
+    shapes: dict[str, tuple[int, ...]] = {"w_q": (n_query, units)}
+    return shapes | {"b": (units,), "w_k": (units, units), "w_v": (units,)} if kind == "additive" else shapes
 
 
 @dataclass(frozen=True)
@@ -128,6 +135,9 @@ class NetworkSpec:
         How many steps back the state lies that a layer reads, one number a layer; empty: 1 for all.
     learned_state : bool
         Whether the states that a window starts from are parameters (``h_0`` and ``c_0 [H]``); else they are zero.
+    attention : {"none", "additive", "dot"}
+        Whether the head, beside the last states of the last layer, reads a mean of its states at all steps, weighted by
+        what the last ones find in them; see ``backends.reference.attention``.
     """
 
     n_timesteps: int
@@ -143,6 +153,7 @@ class NetworkSpec:
     residual: bool = False
     dilations: tuple[int, ...] = ()
     learned_state: bool = False
+    attention: str = "none"
 
     def __post_init__(self):
         sizes = (self.n_timesteps, self.n_features, self.n_outputs, self.n_quantiles, *self.hidden_sizes)
@@ -150,6 +161,8 @@ class NetworkSpec:
             raise ValueError(f"sizes must be at least 1, and a season must fit into the window: {self}")
         if self.window_norm not in WINDOW_NORMS or self.cell not in CELLS:
             raise ValueError(f"window_norm must be one of {list(WINDOW_NORMS)} and cell one of {list(CELLS)}: {self}")
+        if self.attention not in ATTENTIONS:
+            raise ValueError(f"attention must be one of {ATTENTIONS}, got {self.attention!r}")
         _ = self.topology  # refuses what cannot be arranged
 
     @cached_property
@@ -176,6 +189,11 @@ class NetworkSpec:
         )  # fmt: skip
 
     @property
+    def head_inputs(self) -> int:
+        """Number of units that the head reads."""
+        return self.topology.head_units * (1 if self.attention == "none" else 2)
+
+    @property
     def head_size(self) -> int:
         """Number of units of the head, ``K * Q``."""
         return self.n_outputs * self.n_quantiles
@@ -185,14 +203,18 @@ class NetworkSpec:
         """Blocks of the flat vector, in order.
 
         Per run ``w_x [D,G*H]``, ``w_h [H,G*H]`` (where the cell has one), ``b [G*H]``, the cell's extras and learned
-        states, ``layers.0.w_x`` and so on, ``layers.0.reverse.w_x`` for the reverse direction; then ``head.w
-        [head_units,K*Q]``, ``head.b [K*Q]`` and, with a linear skip, ``skip.w [T*F,K*Q]``. Names of weights begin with
-        ``w``, those of biases, gains and states do not.
+        states, ``layers.0.w_x`` and so on, ``layers.0.reverse.w_x`` for the reverse direction; with
+        attention ``attention.w_q`` and so on; then ``head.w [head_inputs,K*Q]``, ``head.b [K*Q]`` and, with a linear
+        skip, ``skip.w [T*F,K*Q]``. Names of weights begin with ``w``, those of biases, gains and states do not.
         """
         shapes: list[tuple[str, tuple[int, ...]]] = []
         for run in self.topology.runs:
             shapes += [(run.name + name, shape) for name, shape in self.run_shapes(run).items()]
-        shapes += [("head.w", (self.topology.head_units, self.head_size)), ("head.b", (self.head_size,))]
+        if self.attention != "none":
+            width = self.topology.head_units
+            own = attention_shapes(self.attention, width, width)
+            shapes += [(f"attention.{name}", shape) for name, shape in own.items()]
+        shapes += [("head.w", (self.head_inputs, self.head_size)), ("head.b", (self.head_size,))]
         if self.linear_skip:
             shapes.append(("skip.w", (self.n_timesteps * self.n_features, self.head_size)))
         blocks, offset = [], 0

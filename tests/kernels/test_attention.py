@@ -1,16 +1,20 @@
 """Attention by itself: the reference against a second reading and central differences, the kernels against it."""
 
+import cell_oracles
 import numpy as np
 import pytest
 from attention_cases import KINDS, random_params, second_reading
+from kernel_cases import random_params as random_network_params
 
+from tsforecast.backends.base import get_backend
 from tsforecast.backends.cpu.attention import KERNELS, scratch_size
 from tsforecast.backends.cpu.jit import entry
 from tsforecast.backends.cpu.lanes import LANES
 from tsforecast.backends.cpu.packing import whole_vectors
 from tsforecast.backends.cpu.tile import panel_index
 from tsforecast.backends.reference import attention
-from tsforecast.nn.gradcheck import numerical_gradient, relative_error
+from tsforecast.nn.gradcheck import gradcheck, numerical_gradient, relative_error
+from tsforecast.spec import NetworkSpec
 
 N_STEPS, N_ROWS, N_QUERY, N_UNITS = 5, 3, 4, 6
 
@@ -179,3 +183,50 @@ def test_kernels_equal_the_reference(rng, kind, shape, dtype):
     tolerance = 1e-12 if dtype is np.float64 else 2e-4  # scores of some tens lose digits before the softmax
     for name, value in expected.items():
         assert relative_error(found[name].astype(np.float64), value) <= tolerance, name
+
+
+# What the attention reads: a stack; both directions, side by side or added up, of all layers; a skip beside it.
+STACKS = {
+    "stack": {"hidden_sizes": (3, 5)},
+    "concat": {"hidden_sizes": (4,), "bidirectional": "concat"},
+    "sum_residual": {"hidden_sizes": (4, 4), "bidirectional": "sum", "residual": True},
+    "dilated_skip": {"hidden_sizes": (4, 3), "dilations": (1, 2), "linear_skip": True},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("stack", STACKS)
+def test_network_gradients(rng, kind, stack):
+    spec = NetworkSpec(4, 2, n_outputs=2, attention=kind, **STACKS[stack])
+    params, x, cotangent = random_network_params(rng, spec), rng.normal(size=(3, 4, 2)), rng.normal(size=(3, 2))
+    params *= 2.0  # states that differ from step to step: else the gradients of the scores drown in rounding
+    errors = gradcheck(get_backend("reference"), spec, params, x, cotangent)
+    assert {name for name in errors if name.startswith("attention.")} == {
+        f"attention.{name}" for name in random_params(rng, kind, 1, 1)
+    }
+    assert max(errors.values()) <= 1e-6, errors
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_head_reads_the_last_states_and_their_context(rng, kind):
+    """Both directions side by side: the head's weights pick out what the second reading makes of the states."""
+    spec = NetworkSpec(4, 2, (3,), 12, bidirectional="concat", attention=kind)
+    params, x = random_network_params(rng, spec), rng.normal(size=(2, 4, 2))
+    p = spec.views(params)
+    p["head.w"][:], p["head.b"][:] = np.eye(12), 0.0
+    outputs, _, _ = get_backend("reference").gradient(spec, params, x, np.zeros((2, 12)))
+    own = {name.removeprefix("attention."): block for name, block in p.items() if name.startswith("attention.")}
+    for row, window in zip(outputs, x, strict=True):
+        forward, backward = (
+            _states(p, name, w) for name, w in (("layers.0.", window), ("layers.0.reverse.", window[::-1]))
+        )
+        states = np.concatenate([forward, backward[::-1]], axis=1)
+        query = np.concatenate([forward[-1], backward[-1]])
+        np.testing.assert_allclose(row[:6], query, rtol=0, atol=1e-13)
+        np.testing.assert_allclose(row[6:], second_reading(kind, query, states, own)[1], rtol=0, atol=1e-13)
+
+
+def _states(p, name, window):
+    """Hidden states ``[T,H]`` of one run, by the second reading of its cell."""
+    blocks = {key.removeprefix(name): block for key, block in p.items() if key.startswith(name)}
+    return cell_oracles.run("lstm", window, blocks, len(blocks["w_h"]))

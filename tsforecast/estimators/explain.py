@@ -47,9 +47,9 @@ def trace(model, windows: np.ndarray) -> Trace:
 
     spec, params = model._spec(), model._params.astype(np.float64)
     z, _ = normalise(_standardised(model, windows).astype(np.float64), spec)
-    _, tapes = network.forward(spec, params, z)
+    _, passed = network.forward(spec, params, z)
     found = Trace()
-    for run, tape in zip(spec.topology.runs, tapes, strict=True):
+    for run, tape in zip(spec.topology.runs, passed.runs, strict=True):
         kept = tape.kept(run)
         values = {"h": tape.h.transpose(1, 0, 2)}
         for name in getattr(kept[0], "_fields", ()):

@@ -43,8 +43,8 @@ def init_params(
 
     Input weights are Glorot uniform and recurrent weights orthogonal, each gate by itself; biases are 0, but that of
     the gate that keeps the past (``CellSpec.keeps``) leans towards keeping, so that a new network remembers; a cell's
-    extra blocks and learned states are 0. The head is Glorot uniform. A network with a seasonal base or a linear skip
-    starts from the base forecast instead: its head and its skip are 0.
+    extra blocks and learned states are 0. Weights of an attention and the head are Glorot uniform. A network with a
+    seasonal base or a linear skip starts from the base forecast instead: its head and its skip are 0.
 
     Parameters
     ----------
@@ -90,6 +90,10 @@ def init_params(
             p["w_h"][:] = np.concatenate(_reflections(np.array(directions), units), axis=1)
         if cell.keeps is not None:
             _lean_to_keeping(cell, p["b"], _chrono(rng, spec.n_timesteps, units) if bias_init == "chrono" else None)
+    for name, block in views.items():
+        if name.startswith("attention.w"):
+            columns = block.reshape(len(block), -1)
+            columns[:] = glorot_uniform(rng, *columns.shape)
     if spec.season_length == 0 and not spec.linear_skip:
         views["head.w"][:] = glorot_uniform(rng, *views["head.w"].shape)
     return flat.astype(dtype)

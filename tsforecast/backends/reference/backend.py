@@ -71,9 +71,9 @@ class ReferenceBackend:
         w = params.astype(np.float64)
         z, frame, target = _read(spec, windows, rows)
         weights = windows.weights[rows].astype(np.float64)
-        output, tapes = network.forward(spec, w, z)
+        output, tape = network.forward(spec, w, z)
         loss, d_output = losses.batch_loss(rule, _by_quantile(spec, output), frame.to_network(target), weights)
-        gradient, _ = network.backward(spec, w, z, tapes, d_output.reshape(output.shape))
+        gradient, _ = network.backward(spec, w, z, tape, d_output.reshape(output.shape))
         if rule.solver != "adamw":
             decay = rule.alpha / weights.sum() * w * spec.is_weight()
             loss += 0.5 * float(decay @ w)
@@ -124,8 +124,8 @@ class ReferenceBackend:
         """Return outputs ``[N,K*Q]``, ``dparams [P]`` and ``dx [N,T,F]`` of ``sum(outputs * cotangent)``."""
         check_plain(spec)
         w, x64 = params.astype(np.float64), x.astype(np.float64)
-        output, tapes = network.forward(spec, w, x64)
-        dparams, dx = network.backward(spec, w, x64, tapes, cotangent.astype(np.float64))
+        output, tape = network.forward(spec, w, x64)
+        dparams, dx = network.backward(spec, w, x64, tape, cotangent.astype(np.float64))
         return output.astype(params.dtype), dparams.astype(params.dtype), dx.astype(params.dtype)
 
     def _apply(self, spec: NetworkSpec, rule: StepRule, state: TrainState, gradient: Array, lr: float) -> None:

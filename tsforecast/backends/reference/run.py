@@ -77,3 +77,9 @@ def backward(
             if f"{state}_0" in p:
                 dp[f"{state}_0"] += derivative.sum(axis=0)
     return dx[::-1] if run.reverse else dx  # 1a
+
+
+def params_of(views: Params, name: str) -> Params:
+    """Blocks whose names begin with ``name`` (of a run, or of the attention), by their short names, as views."""
+    n = len(name)
+    return {full[n:]: view for full, view in views.items() if full.startswith(name) and "." not in full[n:]}
