@@ -73,6 +73,10 @@ def test_streams_and_explanations_do_what_they_say(tmp_path, monkeypatch):
     mean_window = np.broadcast_to(names["model"]._x_mean, (1, 32, 1))
     difference = names["model"].predict(names["X"][:5]) - names["model"].predict(mean_window)
     np.testing.assert_allclose(names["shares"].sum(axis=(1, 2)), difference, rtol=0, atol=1e-5)
+    assert str(names["health"]).startswith("layer 0: healthy, first step / last step ")
+    for name in ("gates", "slopes", "shares", "health"):
+        assert callable(names[name].plot)
+        assert len(names[name].to_frame()) > 0
 
 
 @pytest.mark.needs_jit

@@ -16,6 +16,7 @@ TREES = {path: ast.parse(path.read_text()) for path in MODULES}
 ROOMS = ("base", "backends", "nn", "data", "estimators", "forecasting", "cli")
 ROOM_OF_FILE = {
     "spec": "base",
+    "topology": "base",
     "exceptions": "base",
     "_files": "base",
     "persistence": "data",
@@ -31,7 +32,7 @@ LIBRARIES = {
     "backends": {"numba", "llvmlite", "cuda"},
     "nn": set(),
     "data": {"pandas", "narwhals"},
-    "estimators": {"pandas", "narwhals", "sklearn", "scipy"},
+    "estimators": {"pandas", "narwhals", "sklearn", "scipy", "matplotlib"},
     "forecasting": {"pandas", "narwhals", "sklearn", "matplotlib", "pyarrow"},
     "cli": {"pandas", "narwhals", "sklearn", "matplotlib", "pyarrow", "numba", "llvmlite"},
 }

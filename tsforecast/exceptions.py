@@ -21,5 +21,9 @@ class BackendUnavailableError(TsForecastError, RuntimeError):
     """The requested device or backend cannot be used on this machine."""
 
 
+class GradientHealthWarning(UserWarning):
+    """The gradient of the loss vanishes or explodes on its way back through the steps of a window."""
+
+
 class DivergedError(TsForecastError, ArithmeticError):
     """Training met a non-finite loss; the weights of the last finite epoch are kept."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tsforecast.backends.base import get_backend
-from tsforecast.estimators import _scaling
+from tsforecast.estimators import _scaling, plots
 from tsforecast.exceptions import DataError
 
 if TYPE_CHECKING:
@@ -39,6 +39,71 @@ class Trace(dict):
             parts.append(pd.DataFrame(columns | {"value": values.ravel()}))
         return pd.concat(parts, ignore_index=True)
 
+    def plot(self, window: int = 0, *, layer: int = 0, unit: int | None = None):
+        """Draw gates and states of one window.
+
+        Parameters
+        ----------
+        window : int, default=0
+            Row of ``X``.
+        layer : int, default=0
+            From 0, the one that reads the window.
+        unit : int or None, default=None
+            Lines of this unit: its states above, its gates below. None: a heat map of all units for each name.
+
+        Returns
+        -------
+        axes : ndarray of matplotlib Axes
+            In a new figure of pyplot.
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib.
+        DataError
+            For a window, layer or unit that does not exist.
+        """
+        return plots.draw_trace(self, window, layer, unit)
+
+
+class Attributions(np.ndarray):
+    """Array ``(n, T, F)`` of what every input of a window was worth; as a frame and as a picture, too.
+
+    Everything that NumPy does with arrays works; ``to_frame`` and ``plot`` are for whole windows.
+    """
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a number: columns ``window, step, feature, value``, the oldest step first."""
+        import pandas as pd
+
+        if self.ndim != 3:
+            raise DataError(f"only whole windows (n, T, F) make a frame, and this is a part, of shape {self.shape}")
+        window, step, feature = (axis.ravel() for axis in np.indices(self.shape))
+        return pd.DataFrame({"window": window, "step": step, "feature": feature, "value": np.asarray(self).ravel()})
+
+    def plot(self, window: int | None = 0, ax=None):
+        """Draw a heat map, features by steps.
+
+        Parameters
+        ----------
+        window : int or None, default=0
+            Row of ``X``; None: the mean size over all of them.
+        ax : matplotlib Axes, default=None
+            Where to draw; None for a new figure of pyplot.
+
+        Returns
+        -------
+        ax : matplotlib Axes
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib.
+        DataError
+            For a window that does not exist.
+        """
+        return plots.draw_attributions(np.asarray(self), window, ax)
+
 
 def trace(model, windows: np.ndarray) -> Trace:
     """Run windows ``[n,T,F]``, in the units of ``X``, through the reference equations and keep what they compute."""
@@ -61,12 +126,13 @@ def trace(model, windows: np.ndarray) -> Trace:
     return found
 
 
-def saliency(model, windows: np.ndarray, output: int) -> np.ndarray:
+def saliency(model, windows: np.ndarray, output: int) -> Attributions:
     """Derivatives ``[n,T,F]`` of output step ``output`` by every input, both in the units of the data."""
-    return _input_gradient(model, _standardised(model, windows), output) * _units(model, output)
+    slopes = _input_gradient(model, _standardised(model, windows), output) * _units(model, output)
+    return slopes.view(Attributions)
 
 
-def integrated_gradients(model, windows: np.ndarray, baseline: np.ndarray, n_points: int, output: int) -> np.ndarray:
+def integrated_gradients(model, windows: np.ndarray, baseline: np.ndarray, n_points: int, output: int) -> Attributions:
     """Integral of the gradient along the straight line from ``baseline [T,F]``, times the way: ``[n,T,F]``.
 
     M. Sundararajan, A. Taly, Q. Yan: Axiomatic Attribution for Deep Networks. ICML 2017, eq. 1; by Gauss-Legendre
@@ -77,7 +143,7 @@ def integrated_gradients(model, windows: np.ndarray, baseline: np.ndarray, n_poi
     total = np.zeros(z.shape)
     for point, weight in zip((points + 1) / 2, weights / 2, strict=True):
         total += weight * _input_gradient(model, (z0 + point * (z - z0)).astype(z.dtype), output)
-    return total * _units(model, output) * (windows - baseline)
+    return (total * _units(model, output) * (windows - baseline)).view(Attributions)
 
 
 def _standardised(model, windows: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from sklearn.exceptions import NotFittedError
 
 from tsforecast._compat import validate_data
 from tsforecast.backends.base import predict
-from tsforecast.estimators import _rows, _scaling, explain
+from tsforecast.estimators import _rows, _scaling, explain, health
 from tsforecast.estimators._config import n_threads
 from tsforecast.estimators._inputs import flat_buffer, flatten_windows, reverse_time
 from tsforecast.estimators.stream import Stream
@@ -88,11 +88,12 @@ class FittedMethods:
         -------
         trace : dict of (int, str) to ndarray of shape (n, T, H)
             By layer and name (``h``; ``c, i, f, g, o`` of an LSTM; ``r, z, n`` of a GRU), float64, from the readable
-            equations: equal to what the kernels compute within rounding. ``trace.to_frame()`` is the tidy table.
+            equations: equal to what the kernels compute within rounding. ``trace.to_frame()`` is the tidy table,
+            ``trace.plot()`` the picture.
         """
         return explain.trace(self, self._time_ordered(X))
 
-    def saliency(self, X, *, output: int = 0) -> np.ndarray:
+    def saliency(self, X, *, output: int = 0) -> explain.Attributions:
         """Derivative of the forecast by every input of windows ``X``.
 
         Parameters
@@ -105,7 +106,8 @@ class FittedMethods:
         -------
         saliency : ndarray of shape (n, T, F)
             Units of the target for a unit of the feature, oldest step first. With ``loss="quantile"``, of the network's
-            output for the quantile nearest 0.5 (``predict`` sorts quantiles that cross).
+            output for the quantile nearest 0.5 (``predict`` sorts quantiles that cross). An array with ``to_frame()``,
+            the tidy table, and ``plot()``, a heat map.
 
         Raises
         ------
@@ -114,7 +116,7 @@ class FittedMethods:
         """
         return explain.saliency(self, self._time_ordered(X), output)
 
-    def integrated_gradients(self, X, *, baseline=None, n_points: int = 32, output: int = 0) -> np.ndarray:
+    def integrated_gradients(self, X, *, baseline=None, n_points: int = 32, output: int = 0) -> explain.Attributions:
         """Share of every input in the difference between the forecast and that of a baseline window.
 
         Parameters
@@ -131,7 +133,8 @@ class FittedMethods:
         Returns
         -------
         attributions : ndarray of shape (n, T, F)
-            In units of the target, oldest step first. They add up to ``predict(X) - predict(baseline)`` [1]_.
+            In units of the target, oldest step first. They add up to ``predict(X) - predict(baseline)`` [1]_. An array
+            with ``to_frame()`` and ``plot()``.
 
         Raises
         ------
@@ -149,6 +152,33 @@ class FittedMethods:
         return explain.integrated_gradients(
             self, windows, np.asarray(baseline, dtype=np.float64).reshape(shape), n_points, output
         )
+
+    def gradient_health(self, X, y) -> health.GradientHealth:
+        """How much of the gradient of the loss reaches every step of every layer, from the last step to the first.
+
+        Where next to nothing reaches the first steps, the network cannot learn from them; where far more does, they
+        drown the rest and training is unstable. Warns of both, layer by layer, and says what to change.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, T*F) or ndarray of shape (n, T, F)
+            A few hundred windows are enough: the gradient comes from the readable equations, in float64.
+        y : array-like of shape (n,) or (n, K)
+
+        Returns
+        -------
+        health : GradientHealth
+            ``health.layers`` holds norms and a verdict for each layer; ``health.to_frame()`` is the tidy table and
+            ``health.plot()`` the picture. See :class:`tsforecast.estimators.health.GradientHealth`.
+
+        Warns
+        -----
+        GradientHealthWarning
+            For every layer whose verdict is not ``"healthy"``.
+        """
+        self._check_fitted()
+        windows = _rows.read_training_rows(self, X, y, None, reset=False)
+        return health.examine(self, _scaling.scaled_windows(self, windows))
 
     def predict_quantiles(self, X):
         """All quantiles of a model with ``loss="quantile"``, sorted so that they do not cross.

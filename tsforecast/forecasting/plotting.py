@@ -10,9 +10,9 @@ import narwhals as nw
 import numpy as np
 
 from tsforecast._files import replacing
+from tsforecast.estimators.plots import FORECAST, KNOWN, require_matplotlib, tidy
 from tsforecast.exceptions import DataError
 
-HISTORY, FORECAST = "#33475b", "#d1495b"
 TYPES = ("png", "svg", "pdf")
 
 
@@ -60,7 +60,7 @@ def plot_forecast(history: Any, predictions: Any, path, *, columns=("unique_id",
         known = past.filter(nw.col(id_col) == name) if id_col in past.columns else past
         rows = max_history or max(48, 6 * len(ahead))
         _draw(axis, known.sort(time_col).tail(rows), ahead, time_col, target_col, id_col)
-        axis.set_title(str(name), loc="left", fontsize=11, color=HISTORY)
+        axis.set_title(str(name), loc="left", fontsize=11, color=KNOWN)
     for axis in axes[len(names) :]:
         axis.set_visible(False)
     handles, labels = axes[0].get_legend_handles_labels()
@@ -78,10 +78,7 @@ def check_plot(path) -> str:
     kind = Path(path).suffix.lower().lstrip(".")
     if kind not in TYPES:
         raise DataError(f"{path}: a plot is written as {', '.join('.' + t for t in TYPES)}")
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError:
-        raise ImportError("plots need matplotlib: pip install 'tsforecast[plot]'") from None
+    require_matplotlib()
     return kind
 
 
@@ -99,10 +96,7 @@ def _draw(axis, known, ahead, time_col, target_col, id_col):
             joined, np.concatenate([last_y, low]), np.concatenate([last_y, high]), color=FORECAST,
             alpha=0.15 + 0.13 * i, linewidth=0, label=f"{coverage:g} % interval",
         )  # fmt: skip
-    axis.plot(times, known[target_col].to_numpy(), color=HISTORY, linewidth=1.4, label="observed")
+    axis.plot(times, known[target_col].to_numpy(), color=KNOWN, linewidth=1.4, label="observed")
     axis.plot(joined, np.concatenate([last_y, ahead[model].to_numpy()]), color=FORECAST, linewidth=1.8, label=model)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.grid(axis="y", color="#d9dee3", linewidth=0.7)
-    axis.set_axisbelow(True)
-    axis.tick_params(colors="#5b6b7b", labelsize=9)
+    tidy(axis)
     axis.margins(x=0.01)

@@ -69,16 +69,24 @@ class ReferenceBackend:
     ) -> tuple[float, Array]:
         """Loss of one batch with its penalty, and its gradient ``[P]`` before clipping."""
         w = params.astype(np.float64)
-        z, frame, target = _read(spec, windows, rows)
         weights = windows.weights[rows].astype(np.float64)
-        output, tape = network.forward(spec, w, z)
-        loss, d_output = losses.batch_loss(rule, _by_quantile(spec, output), frame.to_network(target), weights)
-        gradient, _ = network.backward(spec, w, z, tape, d_output.reshape(output.shape))
+        loss, gradient, _ = _differentiate(spec, rule, w, windows, rows, weights)
         if rule.solver != "adamw":
             decay = rule.alpha / weights.sum() * w * spec.is_weight()
             loss += 0.5 * float(decay @ w)
             gradient += decay
         return loss, gradient
+
+    def state_gradients(self, spec: NetworkSpec, rule: StepRule, params: NDArray, windows: Windows) -> Array:
+        """Norm of the derivative of a window's own loss by the hidden state of every run and step, ``[runs,T]``.
+
+        The root of the mean square over the windows; ``windows.weights`` and the penalty are left out.
+        """
+        w, squares = params.astype(np.float64), np.zeros((len(spec.topology.runs), spec.n_timesteps))
+        for rows in _chunks(len(windows), CHUNK_ROWS // 8):
+            _, _, dh = _differentiate(spec, rule, w, windows, rows, np.ones(len(rows)))
+            squares += [((len(rows) * d) ** 2).sum(axis=(1, 2)) for d in dh]  # the loss of a batch is a mean
+        return np.sqrt(squares / len(windows))
 
     def evaluate(
         self,
@@ -125,7 +133,7 @@ class ReferenceBackend:
         check_plain(spec)
         w, x64 = params.astype(np.float64), x.astype(np.float64)
         output, tape = network.forward(spec, w, x64)
-        dparams, dx = network.backward(spec, w, x64, tape, cotangent.astype(np.float64))
+        dparams, dx, _ = network.backward(spec, w, x64, tape, cotangent.astype(np.float64))
         return output.astype(params.dtype), dparams.astype(params.dtype), dx.astype(params.dtype)
 
     def _apply(self, spec: NetworkSpec, rule: StepRule, state: TrainState, gradient: Array, lr: float) -> None:
@@ -144,11 +152,22 @@ def _read(spec: NetworkSpec, windows: Windows, rows: NDArray[np.int64]) -> tuple
     return z, frame, gather_targets(windows.targets, windows.y_starts[rows], windows.y_stride, spec.n_outputs)
 
 
+def _differentiate(
+    spec: NetworkSpec, rule: StepRule, w: Array, windows: Windows, rows: NDArray[np.int64], weights: Array
+) -> tuple[float, Array, list[Array]]:
+    """Loss of a batch, and its derivatives by the parameters and by the states of all runs."""
+    z, frame, target = _read(spec, windows, rows)
+    output, tape = network.forward(spec, w, z)
+    loss, d_output = losses.batch_loss(rule, _by_quantile(spec, output), frame.to_network(target), weights)
+    gradient, _, dh = network.backward(spec, w, z, tape, d_output.reshape(output.shape))
+    return loss, gradient, dh
+
+
 def _by_quantile(spec: NetworkSpec, output: Array) -> Array:
     """``[B,K*Q]`` as ``[B,K,Q]``."""
     return output.reshape(-1, spec.n_outputs, spec.n_quantiles)
 
 
-def _chunks(n: int) -> list[NDArray[np.int64]]:
-    """Rows ``0..n-1`` in chunks of ``CHUNK_ROWS``."""
-    return [np.arange(start, min(start + CHUNK_ROWS, n)) for start in range(0, n, CHUNK_ROWS)]
+def _chunks(n: int, size: int = CHUNK_ROWS) -> list[NDArray[np.int64]]:
+    """Rows ``0..n-1`` in chunks of ``size``."""
+    return [np.arange(start, min(start + size, n)) for start in range(0, n, size)]

@@ -53,6 +53,7 @@ def backward(
     p: Params,
     dp: Params,  # accumulated into
     n_states: int,
+    dh: Array | None = None,  # [T,B,H] out, where given: the whole derivative by h_1..h_T; may be dh_out
 ) -> tuple[Array, State]:
     """Undo ``forward``; return ``dx [T,B,D]`` and the derivatives by the initial state, ``[B,H]`` each."""
     x, h, kept = tape
@@ -60,6 +61,8 @@ def backward(
     dstate = tuple(np.zeros_like(h[0]) for _ in range(n_states))
     for t in reversed(range(len(x))):
         dstate = (dstate[0] + dh_out[t], *dstate[1:])
+        if dh is not None:
+            dh[t] = dstate[0]
         du, dv, dstate = cell.step_backward(dstate, kept[t], p, dp)  # 1c
         if dv is not None:
             dp["w_h"] += h[t].T @ dv  # 1b

@@ -55,8 +55,8 @@ def backward(
     x: Array,  # [B,T,F]
     tape: Tape,
     dy: Array,  # [B,K*Q]
-) -> tuple[Array, Array]:
-    """Undo ``forward``; return ``dparams [P]`` and ``dx [B,T,F]``."""
+) -> tuple[Array, Array, list[Array]]:
+    """Undo ``forward``; return ``dparams [P]``, ``dx [B,T,F]`` and the derivatives by the states of every run."""
     p = spec.views(params)
     dparams = np.zeros(spec.n_params)
     dp = spec.views(dparams)
@@ -72,4 +72,4 @@ def backward(
                 dx += dread.transpose(1, 0, 2)  # 1b 1a
             else:
                 dh[link.source] += dread[:, :, link.column : link.column + runs[link.source].units]  # 1b
-    return dparams, dx
+    return dparams, dx, dh

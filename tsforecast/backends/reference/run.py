@@ -61,7 +61,7 @@ def forward(
 def backward(
     cell: str,
     run: Run,
-    dh: Array,  # [T,B,H] derivative by every hidden state
+    dh: Array,  # [T,B,H] in: derivative by every hidden state from above; out: also through the later steps
     tape: Tape,
     p: Params,
     dp: Params,  # accumulated into
@@ -72,7 +72,8 @@ def backward(
     states = CELL_SPECS[cell].states
     for j, part in enumerate(tape.parts):
         here = slice(j, None, run.dilation)
-        dx[here], dstart = layer.backward(CELLS[cell], turned[here], part, p, dp, len(states))  # 1b
+        from_above = turned[here]
+        dx[here], dstart = layer.backward(CELLS[cell], from_above, part, p, dp, len(states), from_above)  # 1b
         for state, derivative in zip(states, dstart, strict=True):
             if f"{state}_0" in p:
                 dp[f"{state}_0"] += derivative.sum(axis=0)
