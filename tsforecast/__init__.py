@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import tsforecast.metrics as metrics
     from tsforecast.data.windowing import sliding_windows
     from tsforecast.estimators.many import fit_many
-    from tsforecast.estimators.regressors import GRURegressor, LSTMRegressor, RNNRegressor
+    from tsforecast.estimators.regressors import GRURegressor, LSTMRegressor, RNNRegressor, SLSTMRegressor
     from tsforecast.estimators.window import WindowRegressor
     from tsforecast.forecasting.forecaster import Forecaster
     from tsforecast.persistence import load_model
@@ -41,6 +41,7 @@ __all__ = [
     "ModelFileError",
     "NotEnoughHistoryError",
     "RNNRegressor",
+    "SLSTMRegressor",
     "TsForecastError",
     "WindowRegressor",
     "__version__",
@@ -57,6 +58,7 @@ _LAZY = {
     "GRURegressor": "tsforecast.estimators.regressors",
     "LSTMRegressor": "tsforecast.estimators.regressors",
     "RNNRegressor": "tsforecast.estimators.regressors",
+    "SLSTMRegressor": "tsforecast.estimators.regressors",
     "WindowRegressor": "tsforecast.estimators.window",
     "datasets": "tsforecast.datasets",
     "fit_many": "tsforecast.estimators.many",

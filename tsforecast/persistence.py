@@ -39,6 +39,7 @@ CLASSES = {
     "LSTMRegressor": "tsforecast.estimators.regressors",
     "GRURegressor": "tsforecast.estimators.regressors",
     "RNNRegressor": "tsforecast.estimators.regressors",
+    "SLSTMRegressor": "tsforecast.estimators.regressors",
 }
 DTYPES = {"F64": "<f8", "F32": "<f4", "I64": "<i8", "I32": "<i4", "U8": "|u1"}
 MAX_HEADER = 1 << 20

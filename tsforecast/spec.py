@@ -59,6 +59,7 @@ CELLS = {
     "lstm_no_input_activation": CellSpec("ifgo", _HC, keeps=_FORGETS),
     "lstm_no_output_activation": CellSpec("ifgo", _HC, keeps=_FORGETS),
     "lstm_full_gate_recurrence": CellSpec("ifgo", (*_HC, "i", "f", "o"), {"w_g": (3, 3)}, keeps=_FORGETS),
+    "slstm": CellSpec("ifzo", (*_HC, "n", "m"), keeps=_FORGETS),
     "gru": CellSpec("rzn", extras={"b_h": (1,)}, keeps=("z", 1.0)),
 }
 
@@ -173,7 +174,10 @@ class NetworkSpec:
     @property
     def learned_states(self) -> tuple[str, ...]:
         """States that are parameters, in the order of their blocks ``<state>_0``."""
-        return tuple(s for s in LEARNED_STATES if s in CELLS[self.cell].states) if self.learned_state else ()
+        states = CELLS[self.cell].states
+        # With a normaliser n, which starts at 0, a cell state has no weight yet, whatever it is.
+        weighty = [s for s in LEARNED_STATES if s in states and (s != "c" or "n" not in states)]
+        return tuple(weighty) if self.learned_state else ()
 
     def run_shapes(self, run: Run) -> dict[str, tuple[int, ...]]:
         """Shapes of the parameter blocks of a run, in the order of the flat vector."""

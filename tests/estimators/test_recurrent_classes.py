@@ -5,13 +5,14 @@ import inspect
 import numpy as np
 import pytest
 
-from tsforecast import GRURegressor, LSTMRegressor, RNNRegressor, load_model, sliding_windows
+from tsforecast import GRURegressor, LSTMRegressor, RNNRegressor, SLSTMRegressor, load_model, sliding_windows
 from tsforecast.estimators.regressors import VARIANTS
 from tsforecast.spec import CELLS
 
 T = 10
 MODELS = {
     "gru": GRURegressor(8),
+    "slstm": SLSTMRegressor(8),
     "rnn_tanh": RNNRegressor(8),
     "rnn_relu": RNNRegressor(8, activation="relu"),
     "lstm_peephole": LSTMRegressor(8, peepholes=True),
@@ -48,7 +49,7 @@ def test_it_learns_streams_and_comes_back_from_a_file(cell, windows, tmp_path):
 
 
 @pytest.mark.needs_jit
-@pytest.mark.parametrize("cell", ["gru", "rnn_tanh", "lstm_peephole", "lstm_full_gate_recurrence"])
+@pytest.mark.parametrize("cell", ["gru", "slstm", "rnn_tanh", "lstm_peephole", "lstm_full_gate_recurrence"])
 def test_the_bits_do_not_depend_on_threads(cell, windows):
     X, y = windows
     fits = [
@@ -67,7 +68,7 @@ def test_what_excludes_itself_is_refused(windows):
         RNNRegressor(4, activation="gelu").fit(*windows)
 
 
-@pytest.mark.parametrize("cls", [GRURegressor, RNNRegressor, LSTMRegressor])
+@pytest.mark.parametrize("cls", [GRURegressor, RNNRegressor, LSTMRegressor, SLSTMRegressor])
 def test_every_parameter_is_documented(cls):
     doc = inspect.getdoc(cls)
     for name in inspect.signature(cls).parameters:

@@ -6,7 +6,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from tsforecast import GRURegressor, LSTMRegressor, RNNRegressor, WindowRegressor
+from tsforecast import GRURegressor, LSTMRegressor, RNNRegressor, SLSTMRegressor, WindowRegressor
 
 # Rows of a windowed table are time steps. These three checks permute, drop or repeat rows, which makes another series.
 ROWS_ARE_EXCHANGEABLE = {
@@ -41,6 +41,12 @@ def test_gru_regressor(estimator, check):
 @pytest.mark.needs_jit
 @pytest.mark.parametrize(("estimator", "check"), checks_of(RNNRegressor()))
 def test_rnn_regressor(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.needs_jit
+@pytest.mark.parametrize(("estimator", "check"), checks_of(SLSTMRegressor()))
+def test_slstm_regressor(estimator, check):
     check(estimator)
 
 

@@ -81,6 +81,21 @@ def reset_after(x, p, n):
     return out
 
 
+def exponential(x, p, n):
+    """Eqs. 8 to 14 of Beck et al., without the stabiliser: sums of exponentials as they are."""
+    w, y, c, total, out = Weights(p, "ifzo", n), [0.0] * n, [0.0] * n, [0.0] * n, []
+    for x_t in x:
+        new = []
+        for j in range(n):
+            i, f = math.exp(w.net("i", j, x_t, y)), sigma(w.net("f", j, x_t, y))
+            c[j] = f * c[j] + i * math.tanh(w.net("z", j, x_t, y))
+            total[j] = f * total[j] + i
+            new.append(sigma(w.net("o", j, x_t, y)) * c[j] / total[j])
+        y = new
+        out.append(y)
+    return out
+
+
 def identity(a):
     return a
 
@@ -97,6 +112,7 @@ ORACLES = {
     "lstm_no_input_activation": lambda x, p, n: greff(x, p, n, squash_in=identity),
     "lstm_no_output_activation": lambda x, p, n: greff(x, p, n, squash_out=identity),
     "lstm_full_gate_recurrence": greff,
+    "slstm": exponential,
     "gru": reset_after,
 }
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tsforecast.backends.cpu import activations
-from tsforecast.backends.cpu.activations import exp, relu, relu_slope, sigmoid, tanh
+from tsforecast.backends.cpu.activations import decay, exp, relu, relu_slope, sigmoid, tanh
 from tsforecast.backends.cpu.jit import JIT_DISABLED, entry
-from tsforecast.backends.cpu.lanes import LANES, clamp, fma, larger, load, splat, sqrt, store, widen
+from tsforecast.backends.cpu.lanes import LANES, clamp, fma, larger, load, splat, sqrt, store, where_positive, widen
 from tsforecast.backends.cpu.tile import multiply, panel_index
 from tsforecast.backends.cpu.transpose import transpose_columns
 
@@ -74,6 +74,13 @@ def _exponentials(x, out):
 @entry
 def _larger(a, b, out):
     store(out, 0, larger(load(a, 0), load(b, 0)))
+
+
+@entry
+def _decay_and_choose(x, decayed, chosen):
+    for i in range(0, len(x), LANES):
+        store(decayed, i, decay(load(x, i)))
+        store(chosen, i, where_positive(load(x, i), splat(x, 2), splat(x, 3)))
 
 
 @entry
@@ -173,6 +180,21 @@ def test_the_larger_of_two_is_the_second_where_one_is_no_number():
     a[0], b[-1] = np.nan, np.nan
     _larger(a, b, out)
     np.testing.assert_array_equal(out, [2.5, 2.5, 2.5, *range(3, LANES - 1), np.nan])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_decay_and_choice(dtype):
+    """e^-|x| within 2 ulp of 1, and of itself where it is large; neither loses a NaN to a number."""
+    ulp = np.finfo(dtype).eps
+    x = np.concatenate([np.linspace(-50, 50, 4096), np.geomspace(1e-30, 1, 512), [np.nan, np.inf, -np.inf, 0.0] * 8])
+    x = x.astype(dtype)
+    decayed, chosen = np.empty_like(x), np.empty_like(x)
+    _decay_and_choose(x, decayed, chosen)
+    exact = np.exp(-np.abs(x.astype(np.longdouble)))
+    np.testing.assert_allclose(decayed.astype(np.longdouble), exact, rtol=0, atol=2 * ulp)
+    assert decayed[~np.isnan(x)].min() >= 0
+    np.testing.assert_array_equal(np.isnan(decayed), np.isnan(x))
+    np.testing.assert_array_equal(chosen, np.where(x > 0, 2, 3))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

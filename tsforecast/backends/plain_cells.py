@@ -6,6 +6,7 @@ Letters: T steps, B rows, D inputs, H units, G gate columns.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -72,6 +73,27 @@ def _lstm(
     return states
 
 
+def _slstm(x: list[Array], p: Params) -> list[Array]:
+    """The sLSTM; the state is r, n, m."""
+    r = np.zeros((len(x[0]), len(p["w_h"])), p["w_h"].dtype)
+    h, n, m, one, states = r, r, r, np.ones_like(r), []
+    for x_t in x:
+        sums = chain([x_t, one[:, :1], h], [p["w_x"], p["b"][None], p["w_h"]])  # 1a
+        a_i, a_f, a_z, a_o = np.split(sums, 4, axis=1)
+        k, o, z = _squash(["s", "s", "t"], [np.where(a_f > 0, a_f, 0 - a_f), a_o, a_z])  # 2d
+        past = m + np.where(a_f > 0, 0, a_f)  # 2a
+        ahead = past - a_i
+        e = _decay(ahead)  # 2b
+        is_past = (ahead > 0) & (n > 0)
+        i, f, m = np.where(is_past, e, one), np.where(is_past, one, e) * k, np.where(is_past, past, a_i)  # 2c
+        n = fma(f, n, i)  # 3a
+        r = fma(i / n, z - r, r)  # 3b 3c
+        m, n = np.where(n < 1, m - m.dtype.type(math.log(2.0)), m), np.where(n < 1, n + n, n)
+        h = o * r  # 4a
+        states.append(h)
+    return states
+
+
 def _gru(x: list[Array], p: Params) -> list[Array]:
     """The gated recurrent unit; public gate order r, z, n."""
     h = np.zeros((len(x[0]), len(p["w_h"])), p["w_h"].dtype)
@@ -108,6 +130,7 @@ LAYERS: dict[str, Layer] = {
     "lstm_no_input_activation": partial(_lstm, input_activation=False),
     "lstm_no_output_activation": partial(_lstm, output_activation=False),
     "lstm_full_gate_recurrence": _lstm,
+    "slstm": _slstm,
     "gru": _gru,
     "rnn_tanh": partial(_rnn, rectified=False),
     "rnn_relu": partial(_rnn, rectified=True),
@@ -155,6 +178,11 @@ def _reduced(x: Array, slope: float) -> tuple[Array, Array, Array]:
 def _times_power(y: Array, n: Array) -> Array:
     """Multiply y by 2^n by adding to its exponent."""
     return (y.view(n.dtype) + (n << MANTISSA_BITS[y.dtype.name])).view(y.dtype)
+
+
+def _decay(x: Array) -> Array:
+    n, f, q = _reduced(np.where(x < 0, x, 0 - x), LOG2_E)
+    return _times_power(fma(f, q, np.ones_like(f)), n)
 
 
 def _sigmoid_denominator(x: Array) -> Array:

@@ -246,6 +246,24 @@ class GRURegressor(RecurrentRegressor):
 
 
 @_shares_parameters(
+    own="",
+    references=""".. [1] M. Beck, K. Poeppel, M. Spanring, A. Auer, O. Prudnikova, M. Kopp, G. Klambauer,
+   J. Brandstetter, S. Hochreiter: xLSTM: Extended long short-term memory. NeurIPS 2024.""",
+)
+class SLSTMRegressor(RecurrentRegressor):
+    """sLSTM network for windows of a time series: an LSTM with exponential input gates.
+
+    Stacked sLSTM layers [1]_. A cell is the weighted mean of all that was written into it; as the exponential has no
+    upper bound, what comes later can outweigh everything before it, which the gate of an LSTM cannot. As many weights
+    as an LSTM of as many units: one head, whose recurrent matrices are dense.
+    """
+
+    @property
+    def _cell(self) -> str:
+        return "slstm"
+
+
+@_shares_parameters(
     own="""activation : {"tanh", "relu"}, default="tanh"
     Of every layer. ``"relu"`` has no bound: keep ``max_grad_norm``.
 """,

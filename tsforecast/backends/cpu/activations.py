@@ -102,6 +102,12 @@ def sigmoid(typingctx, x):
     return x(x), codegen
 
 
+def _emit_exp(builder, dtype, x):
+    """The exponential of what is within its range."""
+    (n,), (f,), (q,) = _emit_reduced(builder, dtype, [x], [LOG2_E])
+    return _emit_times_power(builder, dtype, emit_fma(builder, dtype, f, q, _lanes(dtype, 1.0)), n)
+
+
 def _plain_exp(x):
     most = EXP_CLAMP[x.dtype.name]
     return np.exp(np.clip(x, -most, most))
@@ -116,8 +122,19 @@ def exp(typingctx, x):
 
     def codegen(context, builder, sig, args):
         bounded = _emit_clamped(builder, x.dtype, args[0], EXP_CLAMP[str(x.dtype)])
-        (n,), (f,), (q,) = _emit_reduced(builder, x.dtype, [bounded], [LOG2_E])
-        return _emit_times_power(builder, x.dtype, emit_fma(builder, x.dtype, f, q, _lanes(x.dtype, 1.0)), n)
+        return _emit_exp(builder, x.dtype, bounded)
+
+    return x(x), codegen
+
+
+@twin_of(lambda x: np.exp(-np.abs(x)))
+def decay(typingctx, x):
+    """Give e^-|x| of every lane; 1e-8 (float32) or 4e-18 at least, which no product makes a denormal number."""
+
+    def codegen(context, builder, sig, args):
+        zero = _lanes(x.dtype, 0.0)
+        negative = builder.select(builder.fcmp_ordered("<", args[0], zero), args[0], builder.fsub(zero, args[0]))
+        return _emit_exp(builder, x.dtype, _emit_clamped(builder, x.dtype, negative, clamp_of(str(x.dtype), LOG2_E)))
 
     return x(x), codegen
 

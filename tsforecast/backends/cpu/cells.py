@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from numba import types
 
-from tsforecast.backends.cpu import gru, lstm, rnn
+from tsforecast.backends.cpu import gru, lstm, rnn, slstm
 from tsforecast.backends.cpu.jit import twin_of
 
 CELLS = {
@@ -20,6 +20,7 @@ CELLS = {
     "lstm_no_input_activation": lstm.make_kernels(input_activation=False),
     "lstm_no_output_activation": lstm.make_kernels(output_activation=False),
     "lstm_full_gate_recurrence": lstm.make_kernels(gate_recurrence=True),
+    "slstm": slstm.KERNELS,
     "gru": gru.KERNELS,
     "rnn_tanh": rnn.make_kernels(rectified=False),
     "rnn_relu": rnn.make_kernels(rectified=True),

@@ -177,6 +177,17 @@ def larger(typingctx, a, b):
     return a(a, b), codegen
 
 
+@twin_of(lambda x, a, b: np.where(x > 0, a, b))
+def where_positive(typingctx, x, a, b):
+    """The lanes of ``a`` where ``x`` is above zero, else those of ``b``, also where ``x`` is NaN."""
+
+    def codegen(context, builder, sig, args):
+        zero = ir.Constant(vector_type(x.dtype), [0.0] * LANES)
+        return builder.select(builder.fcmp_ordered(">", args[0], zero), args[1], args[2])
+
+    return x(x, a, b), codegen
+
+
 @twin_of(lambda a: a.astype(np.float64))
 def widen(typingctx, a):
     """Every lane in float64."""

@@ -10,7 +10,7 @@ from tsforecast.backends.cpu import cells
 from tsforecast.backends.cpu.jit import inlined
 from tsforecast.backends.cpu.lanes import LANES
 from tsforecast.backends.cpu.layer import clear_state, to_panels
-from tsforecast.backends.cpu.plan import DX, EXTRA, GATES, IN, KEPT, PADDED, ROW, UNITS, WH_T, WX_T, XH, C, W
+from tsforecast.backends.cpu.plan import DX, EXTRA, GATES, IN, KEPT, PADDED, ROW, STATE, UNITS, WH_T, WX_T, XH, C, W
 from tsforecast.backends.cpu.tile import multiply
 from tsforecast.backends.cpu.windows import gather
 
@@ -75,7 +75,7 @@ def _infer_layer(net, layers, i, T, B, weights, work):
 def _enter(net, layers, i, B, work):
     """Prepare the input rows and the state of layer ``i``."""
     clear_state(
-        net.n_timesteps, B, layers[i, IN], layers[i, ROW], layers[i, PADDED], work[layers[i, XH] :],
+        net.n_timesteps, B, layers[i, IN], layers[i, ROW], layers[i, STATE], work[layers[i, XH] :],
         work[layers[i, C] :],
     )  # fmt: skip
     if i > 0:

@@ -25,8 +25,8 @@ from tsforecast.backends.cpu.tile import panel_index
 from tsforecast.spec import CELLS, WINDOW_NORMS, NetworkSpec
 
 # Columns of the layer table: sizes, offsets in the packed weights, offsets in the work buffer.
-IN, UNITS, PADDED, ROW, DEPTH, W, EXTRA, WH_T, WX_T, XH, C, GATES, KEPT, DX = range(14)
-N_FIELDS = 14
+IN, UNITS, PADDED, ROW, STATE, DEPTH, W, EXTRA, WH_T, WX_T, XH, C, GATES, KEPT, DX = range(15)
+N_FIELDS = 15
 # Columns of the panel table. A panel is a few vectors of columns of a weight matrix: its place in the packed weights,
 # rows, vectors, which row is the bias (as many as there are rows: none), the place of its columns among those of all
 # panels; where its columns stand as rows of transposed copies, and how far apart; and the two copies: rows of the panel
@@ -119,6 +119,7 @@ def _offsets(spec: NetworkSpec, rows: int, purpose: int) -> dict[str, Any]:
     for layer, d, h in zip(layers, widths, widths[1:], strict=False):
         hp = whole_vectors(h)
         layer[[IN, UNITS, PADDED, ROW]] = d, h, hp, d + 1 + shape.n_feedback * hp
+        layer[STATE] = shape.n_states * hp
         layer[DEPTH] = d + 1 + (h if shape.n_feedback == 1 else shape.n_feedback * hp)
         layer[W] = weights.take(layer[DEPTH] * n_gates * hp)
         layer[EXTRA] = weights.take(n_extra * hp)
@@ -128,14 +129,14 @@ def _offsets(spec: NetworkSpec, rows: int, purpose: int) -> dict[str, Any]:
         hp, dp = layer[PADDED], whole_vectors(layer[IN])
         layer[XH] = work.take((T + 1) * rows * layer[ROW])
         if purpose == INFERENCE:
-            layer[C] = work.take(rows * shape.n_states * hp)
+            layer[C] = work.take(rows * layer[STATE])
             layer[GATES] = work.take(rows * shape.n_gates_kept * shape.blocks_a_panel * LANES)
             continue
         layer[WH_T] = weights.take(n_gates * hp * shape.n_feedback * hp)
         if i > 0 or purpose == INPUT_GRADIENT:
             layer[WX_T] = weights.take(n_gates * hp * dp)
             layer[DX] = work.take(T * rows * dp)
-        layer[C] = work.take((T + 1) * rows * shape.n_states * hp)
+        layer[C] = work.take((T + 1) * rows * layer[STATE])
         layer[GATES] = work.take(T * rows * shape.n_gates_kept * hp)
         layer[KEPT] = work.take(T * rows * shape.n_kept * hp)
     backward = rows * (purpose != INFERENCE)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tsforecast.backends.cpu import network
 from tsforecast.backends.cpu.jit import entry
 from tsforecast.backends.cpu.memory import pack_flat
-from tsforecast.backends.cpu.plan import IN, INFERENCE, PADDED, ROW, UNITS, XH, C, Plan, make_plan
+from tsforecast.backends.cpu.plan import IN, INFERENCE, PADDED, ROW, STATE, UNITS, XH, C, Plan, make_plan
 from tsforecast.spec import NetworkSpec
 
 OK = -1  # else the status of ``step`` is the place in x of the first value that is not finite or too large
@@ -33,7 +33,8 @@ def state_places(plan: Plan) -> NDArray[np.int64]:
         units, hp = np.arange(layer[UNITS]), layer[PADDED]
         for fed_back in range((layer[ROW] - layer[IN] - 1) // hp):
             places.append(layer[XH] + stream * layer[ROW] + layer[IN] + 1 + fed_back * hp + units)
-        places.append(layer[C] + stream * hp + units)
+        for state in range(layer[STATE] // hp):
+            places.append(layer[C] + (state * plan.rows + stream) * hp + units)
     return np.concatenate(places, axis=1)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from tsforecast.backends.reference import gru, lstm, rnn
+from tsforecast.backends.reference import gru, lstm, rnn, slstm
 from tsforecast.backends.reference.cell import Cell
 from tsforecast.backends.reference.lstm import Variant
 
@@ -25,5 +25,6 @@ CELLS = {
     "lstm_no_input_activation": _lstm(Variant(input_activation=False)),
     "lstm_no_output_activation": _lstm(Variant(output_activation=False)),
     "lstm_full_gate_recurrence": _lstm(Variant(gate_recurrence=True)),
+    "slstm": Cell(slstm.step, slstm.step_backward),
     "gru": Cell(gru.step, gru.step_backward),
 }
