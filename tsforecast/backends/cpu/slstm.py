@@ -21,8 +21,9 @@ y_{t-1}), and the derivative of y_t by a_i is w, that by a_f and y_{t-1} is 1 - 
 
 M. Beck et al.: xLSTM: Extended Long Short-Term Memory, 2024.
 
-Flat buffers as in ``lstm``, but ``c [T+1,3,B,Hp]`` holds r, n, m, and ``dc [3,B,Hp]`` the derivatives by r and y (the
-third part is not used); ``gates`` w, sigmoid(-a_f), z, o, then the gradients of a. There are no ``kept``, no ``extra``.
+Flat buffers as in ``lstm``, but ``c [T+1,B,3Hp]`` holds r, n, m side by side, and ``dc [B,3Hp]`` the derivatives by r
+and y (the third part is not used); ``gates`` w, sigmoid(-a_f), z, o, then the gradients of a. There are no ``kept`` and
+no ``extra``.
 """
 
 from __future__ import annotations
@@ -70,8 +71,8 @@ def infer(T, B, D, H, w, extra, xh, c, z):
         for p in range(P):
             multiply(B, 4, K, xh, t * B * S, S, 1, w, p * K * 4 * LANES, 0, z, 0, 4 * LANES, 0, False)  # 1a
             for b in range(B):
-                at_r = b * Hp + p * LANES
-                at_n, at_m = at_r + B * Hp, at_r + 2 * B * Hp
+                at_r = b * 3 * Hp + p * LANES
+                at_n, at_m = at_r + Hp, at_r + 2 * Hp
                 _, _, _, _, r, n, m, h = _step(z, b * 4 * LANES, load(c, at_r), load(c, at_n), load(c, at_m))
                 store(c, at_r, r)
                 store(c, at_n, n)
@@ -91,8 +92,8 @@ def forward(T, B, D, H, w, extra, xh, c, gates, kept):
             multiply(B, 4, K, xh, t * B * S, S, 1, w, p * K * 4 * LANES, 0, gates, first, 4 * LANES, 0, False)  # 1a
             for b in range(B):
                 z = first + b * 4 * LANES
-                at_r = (t * 3 * B + b) * Hp + p * LANES
-                at_n, at_m, later = at_r + B * Hp, at_r + 2 * B * Hp, 3 * B * Hp
+                at_r = (t * B + b) * 3 * Hp + p * LANES
+                at_n, at_m, later = at_r + Hp, at_r + 2 * Hp, 3 * B * Hp
                 share, slope, g, o, r, n, m, h = _step(gates, z, load(c, at_r), load(c, at_n), load(c, at_m))
                 store(gates, z, share)
                 store(gates, z + LANES, slope)
@@ -108,20 +109,20 @@ def forward(T, B, D, H, w, extra, xh, c, gates, kept):
 def _step_backward(T, B, Hp, t, p, b, c, gates, dh, dc, dz):
     """Lines 4a to 2a backwards, for one row and the units of block p; buffers as in ``backward``."""
     z = ((p * T + t) * B + b) * 4 * LANES
-    here = b * Hp + p * LANES
-    at_r, one = t * 3 * B * Hp + here, splat(c, 1)
+    at_dh, at_dr = b * Hp + p * LANES, b * 3 * Hp + p * LANES
+    at_r, one = t * 3 * B * Hp + at_dr, splat(c, 1)
     w, slope, g, o = load(gates, z), load(gates, z + LANES), load(gates, z + 2 * LANES), load(gates, z + 3 * LANES)
-    r_old, r, dh_t, dy = load(c, at_r), load(c, at_r + 3 * B * Hp), load(dh, here), load(dc, here + B * Hp)
+    r_old, r, dh_t, dy = load(c, at_r), load(c, at_r + 3 * B * Hp), load(dh, at_dh), load(dc, at_dr + Hp)
     da_o = dh_t * r * o * (one - o)  # 4a 2d
-    dr = fma(dh_t, o, load(dc, here))  # 4a
+    dr = fma(dh_t, o, load(dc, at_dr))  # 4a
     dr_old = dr * (one - w)  # 3c
     da_z = dr * w * (one - g * g)  # 3c 2d
     d_balance = dr_old * (g - r_old) * w  # 3c; by the argument of the sigmoid that w is
     da_i = fma(w, dy, d_balance)
     dy_old = (one - w) * dy - d_balance
     da_f = dy_old * slope
-    store(dc, here, dr_old)
-    store(dc, here + B * Hp, dy_old)
+    store(dc, at_dr, dr_old)
+    store(dc, at_dr + Hp, dy_old)
     row = b * 4 * Hp + p * LANES
     store(gates, z, da_i)
     store(gates, z + LANES, da_f)

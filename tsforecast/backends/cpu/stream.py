@@ -34,7 +34,7 @@ def state_places(plan: Plan) -> NDArray[np.int64]:
         for fed_back in range((layer[ROW] - layer[IN] - 1) // hp):
             places.append(layer[XH] + stream * layer[ROW] + layer[IN] + 1 + fed_back * hp + units)
         for state in range(layer[STATE] // hp):
-            places.append(layer[C] + (state * plan.rows + stream) * hp + units)
+            places.append(layer[C] + stream * layer[STATE] + state * hp + units)
     return np.concatenate(places, axis=1)
 
 
