@@ -68,6 +68,7 @@ LOSSES = {"squared_error": 0, "absolute_error": 1, "huber": 2, "quantile": 3}
 SOLVERS = {"adam": 0, "adamw": 1, "sgd": 2, "rmsprop": 3}
 WINDOW_NORMS = {"none": 0, "center": 1, "standard": 2}
 SCHEDULES = ("constant", "cosine", "exponential", "step")
+DECODERS = ("dense", "recurrent", "recurrent_attention")
 ATTENTIONS = ("none", "additive", "dot")
 LEARNED_STATES = ("h", "c")  # what ``NetworkSpec.learned_state`` makes parameters, where a cell has them
 
@@ -139,6 +140,13 @@ class NetworkSpec:
     attention : {"none", "additive", "dot"}
         Whether the head, beside the last states of the last layer, reads a mean of its states at all steps, weighted by
         what the last ones find in them; see ``backends.reference.attention``.
+    decoder : {"dense", "recurrent", "recurrent_attention"}
+        How outputs are made: all at once by the head; or step by step by a cell of the same kind as the last layer's,
+        which starts from its state and reads the output before, with an attention to the encoder's outputs, too. See
+        ``backends.reference.decoder``.
+    n_future : int
+        Known-future inputs E of each output step. They stand behind the window, K*E numbers, time-major; the decoder
+        reads those of its step, the dense head reads all.
     """
 
     n_timesteps: int
@@ -155,6 +163,8 @@ class NetworkSpec:
     dilations: tuple[int, ...] = ()
     learned_state: bool = False
     attention: str = "none"
+    decoder: str = "dense"
+    n_future: int = 0
 
     def __post_init__(self):
         sizes = (self.n_timesteps, self.n_features, self.n_outputs, self.n_quantiles, *self.hidden_sizes)
@@ -164,6 +174,12 @@ class NetworkSpec:
             raise ValueError(f"window_norm must be one of {list(WINDOW_NORMS)} and cell one of {list(CELLS)}: {self}")
         if self.attention not in ATTENTIONS:
             raise ValueError(f"attention must be one of {ATTENTIONS}, got {self.attention!r}")
+        if self.decoder not in DECODERS or self.n_future < 0:
+            raise ValueError(f"decoder must be one of {DECODERS} and n_future at least 0: {self}")
+        if self.decoder != "dense" and (self.attention != "none" or self.linear_skip):
+            raise ValueError(
+                "attention= and linear_skip= belong to decoder='dense'; leave them out with another decoder"
+            )
         _ = self.topology  # refuses what cannot be arranged
 
     @cached_property
@@ -193,9 +209,30 @@ class NetworkSpec:
         )  # fmt: skip
 
     @property
+    def row_size(self) -> int:
+        """Numbers of one window and its known-future inputs, which stand behind it."""
+        return self.n_timesteps * self.n_features + self.n_outputs * self.n_future
+
+    @property
+    def middle_quantile(self) -> int:
+        """Which output of a step the decoder's next one reads."""
+        return (self.n_quantiles - 1) // 2
+
+    @property
     def head_inputs(self) -> int:
-        """Number of units that the head reads."""
-        return self.topology.head_units * (1 if self.attention == "none" else 2)
+        """Number of units that the head, or the decoder's last map, reads."""
+        if self.decoder != "dense":
+            return self.hidden_sizes[-1]
+        return self.topology.head_units * (1 if self.attention == "none" else 2) + self.n_outputs * self.n_future
+
+    def decoder_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the decoder's blocks but the last map's; none for the dense one."""
+        if self.decoder == "dense":
+            return {}
+        attends, units, width = self.decoder == "recurrent_attention", self.hidden_sizes[-1], self.topology.head_units
+        shapes = layer_shapes(self.cell, 1 + self.n_future + attends * width, units)
+        own = attention_shapes("additive", units, width) if attends else {}
+        return shapes | {f"attention.{name}": shape for name, shape in own.items()}
 
     @property
     def head_size(self) -> int:
@@ -207,9 +244,10 @@ class NetworkSpec:
         """Blocks of the flat vector, in order.
 
         Per run ``w_x [D,G*H]``, ``w_h [H,G*H]`` (where the cell has one), ``b [G*H]``, the cell's extras and learned
-        states, ``layers.0.w_x`` and so on, ``layers.0.reverse.w_x`` for the reverse direction; with
-        attention ``attention.w_q`` and so on; then ``head.w [head_inputs,K*Q]``, ``head.b [K*Q]`` and, with a linear
-        skip, ``skip.w [T*F,K*Q]``. Names of weights begin with ``w``, those of biases, gains and states do not.
+        states, ``layers.0.w_x`` and so on, ``layers.0.reverse.w_x`` for the reverse direction; with attention
+        ``attention.w_q`` and so on, with a decoder ``decoder.w_x`` and so on; then ``head.w [head_inputs,K*Q]``,
+        ``head.b [K*Q]`` (Q with a decoder) and, with a linear skip, ``skip.w [T*F,K*Q]``. Names of weights begin with
+        ``w``, those of biases, gains and states do not.
         """
         shapes: list[tuple[str, tuple[int, ...]]] = []
         for run in self.topology.runs:
@@ -218,7 +256,9 @@ class NetworkSpec:
             width = self.topology.head_units
             own = attention_shapes(self.attention, width, width)
             shapes += [(f"attention.{name}", shape) for name, shape in own.items()]
-        shapes += [("head.w", (self.head_inputs, self.head_size)), ("head.b", (self.head_size,))]
+        shapes += [(f"decoder.{name}", shape) for name, shape in self.decoder_shapes().items()]
+        n_mapped = self.head_size if self.decoder == "dense" else self.n_quantiles
+        shapes += [("head.w", (self.head_inputs, n_mapped)), ("head.b", (n_mapped,))]
         if self.linear_skip:
             shapes.append(("skip.w", (self.n_timesteps * self.n_features, self.head_size)))
         blocks, offset = [], 0

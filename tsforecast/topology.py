@@ -53,6 +53,11 @@ class Topology:
     head_links: tuple[Link, ...]
     head_units: int
 
+    @property
+    def decoder_source(self) -> int:
+        """The run whose last state a decoder starts from: the forward one of the last layer."""
+        return max(i for i, run in enumerate(self.runs) if not run.reverse)
+
 
 def arrange(
     n_features: int, hidden_sizes: tuple[int, ...], bidirectional: str, residual: bool, dilations: tuple[int, ...]

@@ -24,7 +24,9 @@ class Windows:
     """Windows over flat buffers, all of one floating dtype, C-contiguous and owned by the caller.
 
     ``values [.]``, ``x_starts [N]`` int64, ``targets [.]``, ``y_starts [N]`` int64, ``y_stride`` elements between
-    the targets of one window, ``weights [N]`` (loss weights, not all zero).
+    the targets of one window, ``weights [N]`` (loss weights, not all zero). Known-future inputs stand behind each
+    window (``NetworkSpec.n_future``). ``forced [N,K]`` uint8 says which targets a decoder is told in training (None:
+    none of them).
     """
 
     values: np.ndarray
@@ -33,6 +35,7 @@ class Windows:
     y_starts: np.ndarray
     weights: np.ndarray
     y_stride: int = 1
+    forced: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.x_starts)
@@ -114,7 +117,8 @@ class Backend(Protocol):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Differentiate ``sum(outputs * cotangent)``; only for ``window_norm="none"`` and ``season_length=0``.
 
-        ``x [N,T,F]``, ``cotangent [N,K*Q]`` -> outputs ``[N,K*Q]``, ``dparams [P]``, ``dx [N,T,F]``.
+        ``x [N,T,F]``, ``cotangent [N,K*Q]`` -> outputs ``[N,K*Q]``, ``dparams [P]``, ``dx [N,T,F]``. With known-future
+        inputs ``x`` and ``dx`` are ``[N,row_size]``.
         """
 
 

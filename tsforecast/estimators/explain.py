@@ -112,7 +112,7 @@ def trace(model, windows: np.ndarray) -> Trace:
 
     spec, params = model._spec(), model._params.astype(np.float64)
     z, _ = normalise(_standardised(model, windows).astype(np.float64), spec)
-    _, passed = network.forward(spec, params, z)
+    _, passed = network.forward(spec, params, z, np.zeros((len(z), spec.n_outputs, 0)))
     found = Trace()
     for run, tape in zip(spec.topology.runs, passed.runs, strict=True):
         kept = tape.kept(run)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from tsforecast.backends.base import StepRule, TrainState, Windows, check_plain
 from tsforecast.backends.reference import losses, network, optimizers
-from tsforecast.backends.reference.windows import Frame, gather, gather_targets, normalise
+from tsforecast.backends.reference.decoder import Teacher
+from tsforecast.backends.reference.windows import Frame, gather, gather_future, gather_targets, normalise
 from tsforecast.exceptions import DivergedError
 from tsforecast.spec import NetworkSpec
 
@@ -103,8 +104,8 @@ class ReferenceBackend:
             weights = windows.weights[rows].astype(np.float64)
             if not weights.any():
                 continue
-            z, frame, target = _read(spec, windows, rows)
-            output, _ = network.forward(spec, w, z)
+            z, future, frame, target = _read(spec, windows, rows)
+            output, _ = network.forward(spec, w, z, future)
             loss, _ = losses.batch_loss(rule, _by_quantile(spec, output), frame.to_network(target), weights)
             total += loss * weights.sum()
         return float(total / total_weight)
@@ -122,7 +123,7 @@ class ReferenceBackend:
         forecasts = np.empty((len(x_starts), spec.head_size), dtype=params.dtype)
         for rows in _chunks(len(x_starts)):
             z, frame = normalise(gather(values, x_starts[rows], spec), spec)
-            output, _ = network.forward(spec, w, z)
+            output, _ = network.forward(spec, w, z, gather_future(values, x_starts[rows], spec))
             forecasts[rows] = frame.to_data(_by_quantile(spec, output)).reshape(output.shape)
         return forecasts
 
@@ -131,10 +132,13 @@ class ReferenceBackend:
     ) -> tuple[NDArray, NDArray, NDArray]:
         """Return outputs ``[N,K*Q]``, ``dparams [P]`` and ``dx [N,T,F]`` of ``sum(outputs * cotangent)``."""
         check_plain(spec)
-        w, x64 = params.astype(np.float64), x.astype(np.float64)
-        output, tape = network.forward(spec, w, x64)
-        dparams, dx, _ = network.backward(spec, w, x64, tape, cotangent.astype(np.float64))
-        return output.astype(params.dtype), dparams.astype(params.dtype), dx.astype(params.dtype)
+        w, flat, dtype = params.astype(np.float64), x.astype(np.float64).ravel(), params.dtype
+        starts = np.arange(len(x)) * spec.row_size
+        z = gather(flat, starts, spec)
+        output, tape = network.forward(spec, w, z, gather_future(flat, starts, spec))
+        gradient = network.backward(spec, w, z, tape, cotangent.astype(np.float64))
+        dx = np.concatenate([part.reshape(len(x), -1) for part in (gradient.x, gradient.future)], axis=1)
+        return output.astype(dtype), gradient.params.astype(dtype), dx.reshape(x.shape).astype(dtype)
 
     def _apply(self, spec: NetworkSpec, rule: StepRule, state: TrainState, gradient: Array, lr: float) -> None:
         """One optimiser step on ``state``, in place."""
@@ -146,21 +150,25 @@ class ReferenceBackend:
         )
 
 
-def _read(spec: NetworkSpec, windows: Windows, rows: NDArray[np.int64]) -> tuple[Array, Frame, Array]:
-    """Normalised windows ``[B,T,F]``, their frame and their targets ``[B,K]`` in the units of the data."""
-    z, frame = normalise(gather(windows.values, windows.x_starts[rows], spec), spec)
-    return z, frame, gather_targets(windows.targets, windows.y_starts[rows], windows.y_stride, spec.n_outputs)
+def _read(spec: NetworkSpec, windows: Windows, rows: NDArray[np.int64]) -> tuple[Array, Array, Frame, Array]:
+    """Normalised windows ``[B,T,F]``, known-future inputs, the windows' frame, and targets ``[B,K]`` in data units."""
+    starts = windows.x_starts[rows]
+    z, frame = normalise(gather(windows.values, starts, spec), spec)
+    future = gather_future(windows.values, starts, spec)
+    return z, future, frame, gather_targets(windows.targets, windows.y_starts[rows], windows.y_stride, spec.n_outputs)
 
 
 def _differentiate(
     spec: NetworkSpec, rule: StepRule, w: Array, windows: Windows, rows: NDArray[np.int64], weights: Array
 ) -> tuple[float, Array, list[Array]]:
     """Loss of a batch, and its derivatives by the parameters and by the states of all runs."""
-    z, frame, target = _read(spec, windows, rows)
-    output, tape = network.forward(spec, w, z)
-    loss, d_output = losses.batch_loss(rule, _by_quantile(spec, output), frame.to_network(target), weights)
-    gradient, _, dh = network.backward(spec, w, z, tape, d_output.reshape(output.shape))
-    return loss, gradient, dh
+    z, future, frame, target = _read(spec, windows, rows)
+    target = frame.to_network(target)
+    teacher = None if windows.forced is None else Teacher(target, windows.forced[rows].astype(bool))
+    output, tape = network.forward(spec, w, z, future, teacher)
+    loss, d_output = losses.batch_loss(rule, _by_quantile(spec, output), target, weights)
+    gradient = network.backward(spec, w, z, tape, d_output.reshape(output.shape))
+    return loss, gradient.params, gradient.states
 
 
 def _by_quantile(spec: NetworkSpec, output: Array) -> Array:

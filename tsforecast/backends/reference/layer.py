@@ -25,6 +25,7 @@ class Tape(NamedTuple):
     x: Array  # [T,B,D]
     h: Array  # [T+1,B,H]
     kept: list[Any]  # [T] of the cell's own
+    last: State  # [B,H] each: the state after the last step
 
 
 def forward(
@@ -43,7 +44,7 @@ def forward(
         state, keep = cell.step(u, v, state, p)  # 1c
         h[t + 1] = state[0]
         kept.append(keep)
-    return Tape(x, h, kept)
+    return Tape(x, h, kept, state)
 
 
 def backward(
@@ -54,11 +55,12 @@ def backward(
     dp: Params,  # accumulated into
     n_states: int,
     dh: Array | None = None,  # [T,B,H] out, where given: the whole derivative by h_1..h_T; may be dh_out
+    dlast: State | None = None,  # [B,H] each: derivatives by the state after the last step, from elsewhere
 ) -> tuple[Array, State]:
     """Undo ``forward``; return ``dx [T,B,D]`` and the derivatives by the initial state, ``[B,H]`` each."""
-    x, h, kept = tape
+    x, h, kept, _ = tape
     dx = np.empty_like(x)
-    dstate = tuple(np.zeros_like(h[0]) for _ in range(n_states))
+    dstate = tuple(np.zeros_like(h[0]) for _ in range(n_states)) if dlast is None else dlast
     for t in reversed(range(len(x))):
         dstate = (dstate[0] + dh_out[t], *dstate[1:])
         if dh is not None:

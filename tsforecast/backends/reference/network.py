@@ -1,12 +1,12 @@
-"""The whole network: runs of cells, and a head on their hidden states.
+"""The whole network: runs of cells, and a head, or a decoder, on their hidden states.
 
-Letters: B rows, T steps, F features, K outputs, Q quantiles. Windows are ``[B,T,F]``, what runs read and give
-``[T,B,.]``; ``tsforecast.topology`` says which run reads which::
+Letters: B rows, T steps, F features, K outputs, E known-future inputs a step, Q quantiles. Windows are ``[B,T,F]``,
+what runs read and give ``[T,B,.]``; ``tsforecast.topology`` says which run reads which::
 
     1a   h^0 = x, time-major
     1b   x^r = sum of the h^s that run r reads, each in its own columns
     1c   h^r = run(x^r)                             for every run r, from the window upwards
-    2    y   = head(h^1, h^2, ..., x)
+    2    y   = head(h^1, h^2, ..., x, future)        or decoder(states of the last layer, future)
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tsforecast.backends.reference import head, run
+from tsforecast.backends.reference import decoder, head, run
 from tsforecast.spec import NetworkSpec
 from tsforecast.topology import WINDOW
 
@@ -27,13 +27,24 @@ class Tape(NamedTuple):
     """What the backward pass needs."""
 
     runs: list[run.Tape]
-    head: head.Tape
+    head: head.Tape | decoder.Tape
+
+
+class Gradient(NamedTuple):
+    """Derivatives by all that enters the network, and by the states in it."""
+
+    params: Array  # [P]
+    x: Array  # [B,T,F]
+    future: Array  # [B,K,E]
+    states: list[Array]  # [T,B,H] a run
 
 
 def forward(
     spec: NetworkSpec,
     params: Array,  # [P]
     x: Array,  # [B,T,F] as the network sees it, after normalisation
+    future: Array,  # [B,K,E]
+    teacher: decoder.Teacher | None = None,  # for training a decoder
 ) -> tuple[Array, Tape]:
     """Return the outputs ``[B,K*Q]`` and the tapes of all runs and of the head."""
     p = spec.views(params)
@@ -45,8 +56,11 @@ def forward(
             h = window if link.source == WINDOW else tapes[link.source].h
             read[:, :, link.column : link.column + h.shape[2]] += h  # 1b
         tapes.append(run.forward(spec.cell, r, read, run.params_of(p, r.name)))  # 1c
-    y, tape = head.forward(spec, p, x, tapes)  # 2
-    return y, Tape(tapes, tape)
+    if spec.decoder == "dense":
+        y, tape = head.forward(spec, p, x, future, tapes)  # 2
+        return y, Tape(tapes, tape)
+    y, decoded = decoder.forward(spec, p, tapes, future, teacher)  # 2
+    return y, Tape(tapes, decoded)
 
 
 def backward(
@@ -55,21 +69,26 @@ def backward(
     x: Array,  # [B,T,F]
     tape: Tape,
     dy: Array,  # [B,K*Q]
-) -> tuple[Array, Array, list[Array]]:
-    """Undo ``forward``; return ``dparams [P]``, ``dx [B,T,F]`` and the derivatives by the states of every run."""
+) -> Gradient:
+    """Undo ``forward``."""
     p = spec.views(params)
     dparams = np.zeros(spec.n_params)
     dp = spec.views(dparams)
     dh = [np.zeros_like(part.h) for part in tape.runs]
-    dx = head.backward(spec, p, dp, x, tape.head, dy, dh)  # 2
+    dx, dlast = np.zeros_like(x), None
+    if isinstance(tape.head, decoder.Tape):
+        dlast, dfuture = decoder.backward(spec, p, dp, tape.head, dy, dh)  # 2
+    else:
+        dx, dfuture = head.backward(spec, p, dp, x, tape.head, dy, dh)  # 2
     runs = spec.topology.runs
     for i in reversed(range(len(runs))):
         r = runs[i]
         own, d_own = run.params_of(p, r.name), run.params_of(dp, r.name)
-        dread = run.backward(spec.cell, r, dh[i], tape.runs[i], own, d_own)  # 1c
+        d_state = dlast if i == spec.topology.decoder_source else None
+        dread = run.backward(spec.cell, r, dh[i], tape.runs[i], own, d_own, d_state)  # 1c
         for link in r.links:
             if link.source == WINDOW:
                 dx += dread.transpose(1, 0, 2)  # 1b 1a
             else:
                 dh[link.source] += dread[:, :, link.column : link.column + runs[link.source].units]  # 1b
-    return dparams, dx, dh
+    return Gradient(dparams, dx, dfuture, dh)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tsforecast.backends.reference import layer
-from tsforecast.backends.reference.cell import Array, Params
+from tsforecast.backends.reference.cell import Array, Params, State
 from tsforecast.backends.reference.cells import CELLS
 from tsforecast.spec import CELLS as CELL_SPECS
 from tsforecast.topology import Run
@@ -31,6 +31,10 @@ class Tape(NamedTuple):
     def last(self, run: Run) -> Array:
         """``[B,H]`` the state that the run ends with."""
         return self.h[0 if run.reverse else -1]
+
+    def last_state(self) -> State:
+        """``[B,H]`` each, the state after the last step, all its parts."""
+        return self.parts[(len(self.h) - 1) % len(self.parts)].last
 
     def kept(self, run: Run) -> list:
         """``[T]`` what the cell kept of every step, in the order of time."""
@@ -65,6 +69,7 @@ def backward(
     tape: Tape,
     p: Params,
     dp: Params,  # accumulated into
+    dlast: State | None = None,  # [B,H] each: derivatives by the state after the last step, beside those in dh
 ) -> Array:
     """Undo ``forward``; return ``dx [T,B,D]``."""
     turned = dh[::-1] if run.reverse else dh  # 1c
@@ -73,7 +78,8 @@ def backward(
     for j, part in enumerate(tape.parts):
         here = slice(j, None, run.dilation)
         from_above = turned[here]
-        dx[here], dstart = layer.backward(CELLS[cell], from_above, part, p, dp, len(states), from_above)  # 1b
+        own = dlast if j == (len(dh) - 1) % run.dilation else None
+        dx[here], dstart = layer.backward(CELLS[cell], from_above, part, p, dp, len(states), from_above, own)  # 1b
         for state, derivative in zip(states, dstart, strict=True):
             if f"{state}_0" in p:
                 dp[f"{state}_0"] += derivative.sum(axis=0)

@@ -53,6 +53,12 @@ def gather(values: NDArray, x_starts: NDArray, spec: NetworkSpec) -> Array:
     return values[x_starts[:, None] + offsets].astype(np.float64).reshape(-1, *shape)
 
 
+def gather_future(values: NDArray, x_starts: NDArray, spec: NetworkSpec) -> Array:
+    """Known-future inputs ``[B,K,E]``, which stand behind each window, in float64."""
+    offsets = np.arange(spec.n_timesteps * spec.n_features, spec.row_size)
+    return values[x_starts[:, None] + offsets].astype(np.float64).reshape(len(x_starts), spec.n_outputs, spec.n_future)
+
+
 def gather_targets(targets: NDArray, y_starts: NDArray, y_stride: int, n_outputs: int) -> Array:
     """Targets ``[B,K]`` of the windows, in float64."""
     return targets[y_starts[:, None] + np.arange(n_outputs) * y_stride].astype(np.float64)
