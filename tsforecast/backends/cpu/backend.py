@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -194,11 +195,16 @@ def _check_supported(spec: NetworkSpec) -> None:
 
 def inference_plan(spec: NetworkSpec, n_windows: int) -> Plan:
     """Plan for forecasts of ``n_windows`` windows, in chunks of a bounded size."""
+    return make_plan(spec, max(1, min(n_windows, _inference_rows(spec))), INFERENCE)
+
+
+@lru_cache(maxsize=64)
+def _inference_rows(spec: NetworkSpec) -> int:
+    """Most rows of a chunk of forecasts."""
     _check_supported(spec)
     widths = (spec.n_features, *spec.hidden_sizes)
     numbers = spec.n_timesteps * (sum(widths) + sum(spec.hidden_sizes))
-    rows = min(INFERENCE_ROWS, max(1, INFERENCE_NUMBERS // numbers // FEWEST_INFERENCE_ROWS) * FEWEST_INFERENCE_ROWS)
-    return make_plan(spec, max(1, min(n_windows, rows)), INFERENCE)
+    return min(INFERENCE_ROWS, max(1, INFERENCE_NUMBERS // numbers // FEWEST_INFERENCE_ROWS) * FEWEST_INFERENCE_ROWS)
 
 
 def kernel_rule(rule: StepRule, spec: NetworkSpec, dtype: np.dtype) -> epoch.Rule:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tsforecast.backends.base import StepRule, Windows
 from tsforecast.backends.cpu import epoch, member
 from tsforecast.backends.cpu.backend import EVALUATION_ROWS, INFERENCE_ROWS, inference_plan, kernel_data, kernel_rule
-from tsforecast.backends.cpu.memory import thread_memory, training_memory, work_buffer
+from tsforecast.backends.cpu.memory import aligned_zeros, thread_memory, training_memory, work_buffer
 from tsforecast.backends.cpu.plan import TRAINING, make_plan, operations
 from tsforecast.backends.cpu.sync import SYNC_SIZE
 from tsforecast.backends.cpu.threads import run_threads, thread_count
@@ -104,13 +104,13 @@ class _Chunk:
         """One thread's part."""
         plan, held_plan, dtype = self._plan, self._held_plan, self._dtype
         n = plan.net.n_gradient
-        states = [epoch.State(*(np.zeros(size, dtype) for size in (plan.n_packed, n, n))) for _ in range(2)]
+        states = [epoch.State(*(aligned_zeros(size, dtype=dtype) for size in (plan.n_packed, n, n))) for _ in range(2)]
         n_rows = int(np.diff(self._arrays.rows).max())
         n_batches = max(m.factors.shape[1] for m in self._members)
         with work_buffer(plan.n_work + held_plan.n_work, dtype) as work:
             held_work, held_frame, held_base = thread_memory(held_plan, work[plan.n_work :])
             desk = member.Desk(
-                *states, np.empty(n, dtype), training_memory(plan, work[: plan.n_work], self._n_shards),
+                *states, aligned_zeros(n, dtype=dtype), training_memory(plan, work[: plan.n_work], self._n_shards),
                 held_work[0], held_frame[0], held_base[0], np.empty(n_rows, np.int64), np.empty(3 * n_rows, np.int64),
                 np.empty(n_batches), np.empty(1),
             )  # fmt: skip

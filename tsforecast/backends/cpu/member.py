@@ -84,7 +84,8 @@ def train_members(
     sync, networks, rule, data, held_data, block, members, desk,
 ):  # fmt: skip
     """Train networks from the queue until there are no more."""
-    data, held_data, desk = _borrowed_data(data), _borrowed_data(held_data), _borrowed_desk(desk)
+    networks, data, held_data = _borrowed_networks(networks), _borrowed_data(data), _borrowed_data(held_data)
+    desk = _borrowed_desk(desk)
     while atomic_load(sync, STOP) == 0:
         i = atomic_add(queue, 0, 1)
         if i >= len(members.seed):
@@ -92,6 +93,14 @@ def train_members(
         _read_state(i, networks, members, desk.state)
         members.outcome[i] = _train_member(i, sync, networks, rule, data, held_data, block, members, desk)
         _write_state(i, networks, members, desk.state)
+
+
+@inlined
+def _borrowed_networks(n):
+    return Networks(
+        n.net, borrowed(n.layers), borrowed(n.panels), borrowed(n.columns), borrowed(n.runs), n.held_net,
+        borrowed(n.held_layers),
+    )  # fmt: skip
 
 
 @inlined
@@ -161,12 +170,12 @@ def _train_member(i, sync, networks, rule, data, held_data, block, members, desk
         if score > best:
             best = score
             if n_held > 0:
-                desk.best[:n] = desk.state.weights[:n]
+                _copy(n, desk.state.weights, desk.best)
         if idle > members.patience[i]:
             status = EXHAUSTED
             break
     if n_held > 0 and best > -math.inf:
-        desk.state.weights[:n] = desk.best[:n]
+        _copy(n, desk.best, desk.state.weights)
     return status
 
 
@@ -211,10 +220,17 @@ def _score(i, sync, networks, rule, held_data, block, members, desk):
 
 
 @inlined
+def _copy(n, source, target):
+    """Copy ``n`` numbers, which are whole vectors."""
+    for i in range(0, n, LANES):
+        store(target, i, load(source, i))
+
+
+@inlined
 def _copy_state(n, source, target):
-    target.weights[:n] = source.weights[:n]
-    target.m[:n] = source.m[:n]
-    target.v[:n] = source.v[:n]
+    _copy(n, source.weights, target.weights)
+    _copy(n, source.m, target.m)
+    _copy(n, source.v, target.v)
 
 
 @inlined

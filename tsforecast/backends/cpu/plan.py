@@ -93,6 +93,7 @@ class _Heap:
         return start
 
 
+@lru_cache(maxsize=64)
 def operations(spec: NetworkSpec) -> int:
     """Additions and multiplications of the recurrent layers for the forecast of one window; learning takes 3 times."""
     widths = (spec.n_features, *spec.hidden_sizes)
@@ -100,6 +101,7 @@ def operations(spec: NetworkSpec) -> int:
     return spec.n_timesteps * a_step
 
 
+@lru_cache(maxsize=8)  # beside those below: looking up one plan is cheaper than its three parts
 def make_plan(spec: NetworkSpec, rows: int, purpose: int) -> Plan:
     """Lay out a network for ``INFERENCE``, ``TRAINING`` or ``INPUT_GRADIENT``."""
     offsets = _offsets(spec, rows, purpose)

@@ -78,6 +78,8 @@ def run_threads(calls: list[Callable[[], object]], sync: np.ndarray, operations:
     less than ``SHORT`` operations has its first call run on this thread.
     """
     n_here = int(operations < SHORT)
+    if n_here == len(calls):
+        return [call() for call in calls]
     crew = _Crew(calls[n_here:], sync)
     crew.start()
     here: list[object] = []
