@@ -43,7 +43,10 @@ class Stream:
         self._width = model._n_features_per_step
         self._finish = _Finish(model)
         spec = model._spec()
-        looks_at_window = spec.window_norm != "none" or spec.season_length > 0 or spec.linear_skip
+        looks_at_window = (
+            spec.window_norm != "none" or spec.season_length > 0 or spec.linear_skip
+            or spec.bidirectional != "none" or any(d > 1 for d in spec.dilations)
+        )  # fmt: skip
         self._engine = (_Windowed if looks_at_window else _Stateful)(self._model, spec, self.n_streams)
         self._blank = self._engine.state
 
@@ -139,8 +142,9 @@ class _Stateful:
         else:
             self._y_mean, self._y_scale = np.repeat(model._y_mean, Q), np.repeat(model._y_scale, Q)
         self._step = kernels.step
+        first = self.state
         self.push(np.tile(self._x_mean, n_streams))  # compiles here, not when the first value arrives
-        self.state = np.zeros_like(self.state)
+        self.state = first
 
     def push(self, x: np.ndarray) -> np.ndarray:
         y = np.empty((self._n_streams, len(self._y_mean)))

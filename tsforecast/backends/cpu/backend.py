@@ -189,8 +189,6 @@ def _check_supported(spec: NetworkSpec) -> None:
             f"the cpu backend has no kernels for the cell {spec.cell!r}, only for {', '.join(SUPPORTED_CELLS)}; "
             "the reference backend runs every cell"
         )
-    if not spec.is_plain_stack:
-        raise ValueError("the cpu backend has no kernels for this network; the reference backend runs it")
 
 
 def inference_plan(spec: NetworkSpec, n_windows: int) -> Plan:
@@ -202,8 +200,7 @@ def inference_plan(spec: NetworkSpec, n_windows: int) -> Plan:
 def _inference_rows(spec: NetworkSpec) -> int:
     """Most rows of a chunk of forecasts."""
     _check_supported(spec)
-    widths = (spec.n_features, *spec.hidden_sizes)
-    numbers = spec.n_timesteps * (sum(widths) + sum(spec.hidden_sizes))
+    numbers = spec.n_timesteps * sum(run.inputs + run.units for run in spec.topology.runs)
     return min(INFERENCE_ROWS, max(1, INFERENCE_NUMBERS // numbers // FEWEST_INFERENCE_ROWS) * FEWEST_INFERENCE_ROWS)
 
 

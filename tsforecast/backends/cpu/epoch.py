@@ -12,12 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tsforecast.backends.cpu import network
+from tsforecast.backends.cpu import links, network
 from tsforecast.backends.cpu.jit import entry, inlined
 from tsforecast.backends.cpu.lanes import LANES, load, store
 from tsforecast.backends.cpu.losses import batch_loss
 from tsforecast.backends.cpu.optimizers import set_scalars
-from tsforecast.backends.cpu.plan import DX, IN
 from tsforecast.backends.cpu.steps import (
     clip_factor,
     penalty_rate,
@@ -137,7 +136,7 @@ def shard_step(net, layers, rule, data, rows, share, packed, memory, thread, sha
         B, net.n_outputs, net.n_quantiles, N, rule, data.targets, data.y_starts, data.y_stride, data.weights,
         rows, share, frame, base, work[net.out :], work[net.dout :],
     )  # fmt: skip
-    network.backward(net, layers, B, packed, work, dw, False)
+    network.backward(net, layers, B, packed, work, dw)
 
 
 @entry
@@ -262,7 +261,7 @@ def gradient(
     dx,  # [B,T,F] out, without what passes through the linear skip
 ):  # fmt: skip
     """Outputs and gradients of ``sum(outputs * cotangent)`` for one batch."""
-    B, T, F, N = len(x_starts), net.n_timesteps, net.n_features, net.out_width
+    B, N = len(x_starts), net.out_width
     for panel in panels:
         transpose_panel(panel, packed)
     rows = np.arange(B)
@@ -274,9 +273,5 @@ def gradient(
             work[net.dout + b * N + j] = cotangent[b, j] if j < n else 0
         for j in range(n):
             out[b, j] = work[net.out + b * N + j]
-    network.backward(net, layers, B, packed, work, dw, True)
-    width = (layers[0, IN] + LANES - 1) // LANES * LANES
-    for b in range(B):
-        for t in range(T):
-            for f in range(F):
-                dx[b, t, f] = work[layers[0, DX] + (t * B + b) * width + f]
+    network.backward(net, layers, B, packed, work, dw)
+    links.window_gradient(net, layers, B, work, dx)

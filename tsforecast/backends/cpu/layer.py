@@ -1,4 +1,4 @@
-"""What all cells share: their kernels as one value, the zero state, and the multiply for the weight gradient."""
+"""What all cells share: their kernels as one value, and the multiply for the weight gradient."""
 
 from __future__ import annotations
 
@@ -18,22 +18,6 @@ class Kernels(NamedTuple):
     infer: Callable
     forward: Callable
     backward: Callable
-
-
-@inlined
-def clear_state(
-    T, B, D, S, n_state,
-    xh,  # [T+1,B,S] its ones are written, what step 1 feeds on is zeroed; x is the caller's
-    c,  # [T+1,B,n_state] the first is zeroed
-):  # fmt: skip
-    """Start from a zero state."""
-    for row in range((T + 1) * B):
-        xh[row * S + D] = 1
-    for b in range(B):
-        for u in range(D + 1, S):
-            xh[b * S + u] = 0
-    for q in range(B * n_state):
-        c[q] = 0
 
 
 @inlined

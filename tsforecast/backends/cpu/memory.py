@@ -14,7 +14,8 @@ from tsforecast.backends.base import TrainState
 from tsforecast.backends.cpu import epoch
 from tsforecast.backends.cpu.lanes import LANES
 from tsforecast.backends.cpu.optimizers import N_SCALARS
-from tsforecast.backends.cpu.plan import P_COLUMN, P_VECTORS, Plan
+from tsforecast.backends.cpu.plan import Plan
+from tsforecast.backends.cpu.tables import P_COLUMN, P_VECTORS
 
 CACHE_LINE = 64  # bytes
 # Of a work buffer that a thread keeps for its next call: fresh memory costs 0.2 ms a megabyte.

@@ -1,38 +1,33 @@
 """Where everything lies: the layout of packed weights and of a thread's work buffer for one network.
 
-Kernels see a network as ``Net`` (sizes and offsets; its type names the cell), a table of layers and a table of panels.
+Kernels see a network as ``Net`` (sizes and offsets; its type names the cell) and two tables (``tables``), of layers and
+of panels. A layer is here one run of a cell (``tsforecast.topology``). A dilation d costs nothing: row t B + b of all
+buffers is step t of sample b, so that a run of dilation d sees them as ceil(T / d) steps of d B rows. Steps that fill
+up the last of these come after all others, and nothing reads what they make.
+
 The flat parameter vector keeps its public order (``NetworkSpec.blocks``); ``Plan.runs`` says which stretches of it
 stand where among the packed weights. Training works on packed weights, gradients and moments throughout; their padding
 is and stays zero. Behind the ``n_gradient`` weights that have a gradient stand transposed copies, made from them
 (``steps.transpose_panel``).
 
 Letters: L lanes, Hp = units in whole vectors, G gate columns, R vectors of units that a step feeds back, S = D + 1 +
-R Hp the width of a row of ``xh``, K rows of the weights; head input of A = T*F (with a skip) + 1 + H columns.
+R Hp the width of a row of ``xh``, K rows of the weights; head input of A = T*F (with a skip) + 1 + head_units columns.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from tsforecast.backends.cpu import tables
 from tsforecast.backends.cpu.lanes import LANES
-from tsforecast.backends.cpu.packing import layer_places, whole_vectors
+from tsforecast.backends.cpu.packing import panels, places, whole_vectors
 from tsforecast.backends.cpu.shapes import CELL_SHAPES
-from tsforecast.backends.cpu.tile import panel_index
 from tsforecast.spec import CELLS, WINDOW_NORMS, NetworkSpec
+from tsforecast.topology import WINDOW, Run
 
-# Columns of the layer table: sizes, offsets in the packed weights, offsets in the work buffer.
-IN, UNITS, PADDED, ROW, STATE, DEPTH, W, EXTRA, WH_T, WX_T, XH, C, GATES, KEPT, DX = range(15)
-N_FIELDS = 15
-# Columns of the panel table. A panel is a few vectors of columns of a weight matrix: its place in the packed weights,
-# rows, vectors, which row is the bias (as many as there are rows: none), the place of its columns among those of all
-# panels; where its columns stand as rows of transposed copies, and how far apart; and the two copies: rows of the panel
-# from, how many (0: no copy), place, rows of the copy.
-P_AT, P_ROWS, P_VECTORS, P_BIAS, P_COLUMN, P_TO, P_STEP, P_H, P_X = 0, 1, 2, 3, 4, 5, 6, 7, 11
-FROM, COUNT, PLACE, HEIGHT, N_PANEL_FIELDS = 0, 1, 2, 3, 15
 # What a work buffer is for; each holds what the one before does, and more.
 INFERENCE, TRAINING, INPUT_GRADIENT = 0, 1, 2
 
@@ -47,7 +42,7 @@ class Net(NamedTuple):
     norm: int
     season: int
     skip: int
-    n_layers: int
+    n_layers: int  # runs
     n_gradient: int  # packed weights that have a gradient: what one shard's gradient holds
     head_in: int  # A
     head_skip: int  # columns of A before the bias
@@ -58,6 +53,7 @@ class Net(NamedTuple):
     out: int  # [B,out_width]
     dout: int
     dout_panels: int
+    de: int  # [B, head_units in whole vectors]
     dh: int
     dc: int
     dz: int
@@ -72,7 +68,7 @@ class Plan(NamedTuple):
     """Layout of one network for at most ``rows`` rows at once."""
 
     net: Net
-    layers: np.ndarray  # [n_layers, N_FIELDS] int64
+    layers: np.ndarray  # [n_layers + links, N_FIELDS] int64
     panels: np.ndarray  # [n_panels, N_PANEL_FIELDS] int64
     columns: np.ndarray  # [columns of all weight matrices] int64: where each one's panel column stands; public order
     runs: np.ndarray  # [n_runs, 3] int64: first parameter, first packed weight, length
@@ -96,53 +92,50 @@ class _Heap:
 @lru_cache(maxsize=64)
 def operations(spec: NetworkSpec) -> int:
     """Additions and multiplications of the recurrent layers for the forecast of one window; learning takes 3 times."""
-    widths = (spec.n_features, *spec.hidden_sizes)
-    a_step = sum(2 * CELLS[spec.cell].n_gates * units * (below + 1 + units) for below, units in pairwise(widths))
+    n_gates = CELLS[spec.cell].n_gates
+    a_step = sum(2 * n_gates * run.units * (run.inputs + 1 + run.units) for run in spec.topology.runs)
     return spec.n_timesteps * a_step
 
 
 @lru_cache(maxsize=8)  # beside those below: looking up one plan is cheaper than its three parts
 def make_plan(spec: NetworkSpec, rows: int, purpose: int) -> Plan:
     """Lay out a network for ``INFERENCE``, ``TRAINING`` or ``INPUT_GRADIENT``."""
-    offsets = _offsets(spec, rows, purpose)
-    return Plan(**offsets, **_places(spec), panels=_panels(spec, purpose), rows=rows)
+    net, layers, n_packed, n_work = _offsets(spec, rows, purpose)
+    runs, columns = _places(spec)
+    return Plan(net, layers, _panels(spec, purpose), columns, runs, n_packed, n_work, rows)
+
+
+@lru_cache(maxsize=8)
+def _places(spec: NetworkSpec) -> tuple[np.ndarray, np.ndarray]:
+    net, layers, _, _ = _offsets(spec, 1, INFERENCE)
+    return places(spec, layers, net.head_w, net.head_in, net.head_skip)
+
+
+@lru_cache(maxsize=24)
+def _panels(spec: NetworkSpec, purpose: int) -> np.ndarray:
+    net, layers, _, _ = _offsets(spec, 1, purpose)
+    return panels(spec, layers, net.head_w, net.head_in, net.head_skip, net.head_wt)
 
 
 @lru_cache(maxsize=64)
-def _offsets(spec: NetworkSpec, rows: int, purpose: int) -> dict[str, Any]:
-    """Sizes and offsets; those of the weights with a gradient depend on the network alone."""
-    T, widths = spec.n_timesteps, (spec.n_features, *spec.hidden_sizes)
-    shape, n_gates = CELL_SHAPES[spec.cell], CELLS[spec.cell].n_gates
-    n_extra = sum(n for name in shape.extras for n in CELLS[spec.cell].extras[name])
-    layers = np.full((len(spec.hidden_sizes), N_FIELDS), -1, dtype=np.int64)
+def _offsets(spec: NetworkSpec, rows: int, purpose: int) -> tuple[Net, np.ndarray, int, int]:
+    """Net, table of layers and sizes of the buffers; places of weights with a gradient depend on the network alone."""
+    T, runs, shape = spec.n_timesteps, spec.topology.runs, CELL_SHAPES[spec.cell]
     head_skip = T * spec.n_features if spec.linear_skip else 0
-    head_in, out_width = head_skip + 1 + widths[-1], whole_vectors(spec.head_size)
+    head_units = spec.topology.head_units
+    head_in, out_width = head_skip + 1 + head_units, whole_vectors(spec.head_size)
     weights, work = _Heap(), _Heap()
-    for layer, d, h in zip(layers, widths, widths[1:], strict=False):
-        hp = whole_vectors(h)
-        layer[[IN, UNITS, PADDED, ROW]] = d, h, hp, d + 1 + shape.n_feedback * hp
-        layer[STATE] = shape.n_states * hp
-        layer[DEPTH] = d + 1 + (h if shape.n_feedback == 1 else shape.n_feedback * hp)
-        layer[W] = weights.take(layer[DEPTH] * n_gates * hp)
-        layer[EXTRA] = weights.take(n_extra * hp)
+    layers = np.array([_sizes(spec, run, weights) for run in runs])
     head_w = weights.take(head_in * out_width)
     n_with_gradient = weights.size
-    for i, layer in enumerate(layers):
-        hp, dp = layer[PADDED], whole_vectors(layer[IN])
-        layer[XH] = work.take((T + 1) * rows * layer[ROW])
-        if purpose == INFERENCE:
-            layer[C] = work.take(rows * layer[STATE])
-            layer[GATES] = work.take(rows * shape.n_gates_kept * shape.blocks_a_panel * LANES)
-            continue
-        layer[WH_T] = weights.take(n_gates * hp * shape.n_feedback * hp)
-        if i > 0 or purpose == INPUT_GRADIENT:
-            layer[WX_T] = weights.take(n_gates * hp * dp)
-            layer[DX] = work.take(T * rows * dp)
-        layer[C] = work.take((T + 1) * rows * layer[STATE])
-        layer[GATES] = work.take(T * rows * shape.n_gates_kept * hp)
-        layer[KEPT] = work.take(T * rows * shape.n_kept * hp)
+    for layer, run in zip(layers, runs, strict=True):
+        wants_dx = run.links[0].source != WINDOW or purpose == INPUT_GRADIENT
+        _lay_out(spec.cell, layer, rows, purpose != INFERENCE, wants_dx, weights, work)
+    links = _links(spec)
+    if purpose != INFERENCE:
+        _find_gradients(T, rows, layers, links, work)
     backward = rows * (purpose != INFERENCE)
-    widest = max(map(whole_vectors, widths[1:]))
+    widest = max(layer[tables.DILATION] * layer[tables.PADDED] for layer in layers)
     net = NETS[spec.cell](
         n_timesteps=T,
         n_features=spec.n_features,
@@ -151,79 +144,93 @@ def _offsets(spec: NetworkSpec, rows: int, purpose: int) -> dict[str, Any]:
         norm=WINDOW_NORMS[spec.window_norm],
         season=spec.season_length,
         skip=int(spec.linear_skip),
-        n_layers=len(layers),
+        n_layers=len(runs),
         n_gradient=n_with_gradient,
         head_in=head_in,
         head_skip=head_skip,
         out_width=out_width,
         head_w=head_w,
-        head_wt=weights.take(out_width * whole_vectors(widths[-1])) if backward else -1,
+        head_wt=weights.take(out_width * whole_vectors(head_units)) if backward else -1,
         head=work.take(rows * head_in),
         out=work.take(rows * out_width),
         dout=work.take(rows * out_width),
         dout_panels=work.take(backward * out_width),
+        de=work.take(backward * whole_vectors(head_units)),
         dh=work.take(backward * shape.n_feedback * widest),
         dc=work.take(backward * shape.n_states * widest),
         dz=work.take(backward * shape.n_gates_kept * widest),
     )
-    return {"net": net, "layers": layers, "n_packed": weights.size, "n_work": work.size}
+    return net, np.concatenate([layers, links]), weights.size, work.size
 
 
-@lru_cache(maxsize=8)
-def _places(spec: NetworkSpec) -> dict[str, np.ndarray]:
-    """``Plan.runs`` and ``Plan.columns``."""
-    offsets = _offsets(spec, 1, INFERENCE)
-    net, n_columns = offsets["net"], 0
-    at = np.full(spec.n_params, -1, dtype=np.int64)
-    to, columns = spec.views(at), []
-    for i, layer in enumerate(offsets["layers"]):
-        units, depth = int(layer[UNITS]), int(layer[DEPTH])
-        places, own = layer_places(spec.cell, int(layer[IN]), units, depth, int(layer[W]), int(layer[EXTRA]))
-        for name, place in places.items():
-            to[f"layers.{i}.{name}"][...] = place
-        for column, width in own:
-            columns.append(n_columns + column)
-            n_columns += width
-    column, n_vectors = np.arange(spec.head_size), net.out_width // LANES
-    place = net.head_w + panel_index(np.arange(net.head_in)[:, None], column, net.head_in, n_vectors)
-    if spec.linear_skip:
-        to["skip.w"][...] = place[: net.head_skip]
-    to["head.b"][...] = place[net.head_skip]
-    to["head.w"][...] = place[net.head_skip + 1 :]
-    columns.append(n_columns + column)
-    starts = np.flatnonzero(np.diff(at, prepend=-2) != 1)
-    runs = np.stack([starts, at[starts], np.diff(starts, append=len(at))], axis=1)
-    return {"runs": runs, "columns": np.concatenate(columns)}
+def _sizes(spec: NetworkSpec, run: Run, weights: _Heap) -> np.ndarray:
+    """Sizes of a run and places of its weights with a gradient: the first fields of its row."""
+    shape, cell = CELL_SHAPES[spec.cell], CELLS[spec.cell]
+    layer = np.full(tables.N_FIELDS, -1, dtype=np.int64)
+    d, h, hp = run.inputs, run.units, whole_vectors(run.units)
+    n_extra = sum(n for name in shape.extras for n in cell.extras[name])
+    layer[[tables.IN, tables.UNITS, tables.PADDED]] = d, h, hp
+    layer[tables.ROW] = d + 1 + shape.n_feedback * hp
+    layer[tables.DEPTH] = d + 1 + (h if shape.n_feedback == 1 else shape.n_feedback * hp)
+    layer[tables.STATES] = shape.n_states * hp
+    layer[tables.STEPS], layer[tables.DILATION] = -(-spec.n_timesteps // run.dilation), run.dilation
+    layer[tables.W] = weights.take(layer[tables.DEPTH] * cell.n_gates * hp)
+    layer[tables.EXTRA] = weights.take(n_extra * hp)
+    for state, field in (("h", tables.START), ("c", tables.START_C)):
+        if state in spec.learned_states:
+            layer[field] = weights.take(hp)
+    return layer
 
 
-@lru_cache(maxsize=24)
-def _panels(spec: NetworkSpec, purpose: int) -> np.ndarray:
-    """``Plan.panels``."""
-    offsets = _offsets(spec, 1, purpose)
-    net, shape, n_gates = offsets["net"], CELL_SHAPES[spec.cell], CELLS[spec.cell].n_gates
-    panels, column, none = [], 0, (0, 0, 0, 0)
+def _lay_out(
+    cell: str, layer: np.ndarray, rows: int, learns: bool, wants_dx: bool, weights: _Heap, work: _Heap
+) -> None:
+    """Places of a run in the work buffer and of its transposed weights."""
+    shape, n_gates = CELL_SHAPES[cell], CELLS[cell].n_gates
+    T, hp, dp = layer[tables.STEPS], layer[tables.PADDED], whole_vectors(layer[tables.IN])
+    rows = rows * layer[tables.DILATION]
+    layer[tables.XH] = work.take((T + 1) * rows * layer[tables.ROW])
+    if not learns:
+        layer[tables.C] = work.take(rows * shape.n_states * hp)
+        layer[tables.GATES] = work.take(rows * shape.n_gates_kept * shape.blocks_a_panel * LANES)
+        return
+    layer[tables.WH_T] = weights.take(n_gates * hp * shape.n_feedback * hp)
+    if wants_dx:
+        layer[tables.WX_T] = weights.take(n_gates * hp * dp)
+        layer[tables.DX] = work.take(T * rows * dp)
+    layer[tables.C] = work.take((T + 1) * rows * shape.n_states * hp)
+    layer[tables.GATES] = work.take(T * rows * shape.n_gates_kept * hp)
+    layer[tables.KEPT] = work.take(T * rows * shape.n_kept * hp)
 
-    def add(place, rows, n_vectors, most, bias, step, copies):
-        nonlocal column
-        for first in range(0, n_vectors, most):
-            width = min(most, n_vectors - first)
-            to = first * LANES if step == LANES else first // most * LANES
-            panels.append((place + first * LANES * rows, rows, width, bias, column, to, step, *copies[0], *copies[1]))
-            column += width * LANES
 
-    for layer in offsets["layers"]:
-        d, hp, depth = int(layer[IN]), int(layer[PADDED]), int(layer[DEPTH])
-        height = n_gates * hp
-        by_h = (d + 1, depth - d - 1, layer[WH_T], height) if layer[WH_T] >= 0 else none
-        by_x = (0, d, layer[WX_T], height) if layer[WX_T] >= 0 else none
-        most = n_gates * shape.blocks_a_panel
-        step = hp if shape.blocks_a_panel == 1 else LANES
-        add(layer[W], depth, n_gates * hp // LANES, most, d, step, (by_h, by_x))
-        place = int(layer[EXTRA])
-        for name in shape.extras:
-            (n,) = CELLS[spec.cell].extras[name]
-            add(place, 1, n * hp // LANES, n, 1 if name.startswith("w") else 0, LANES, (none, none))
-            place += n * hp
-    head = (net.head_skip + 1, spec.hidden_sizes[-1], net.head_wt, net.out_width) if net.head_wt >= 0 else none
-    add(net.head_w, net.head_in, net.out_width // LANES, 4, net.head_skip, LANES, (head, none))
-    return np.array(panels, dtype=np.int64)
+def _links(spec: NetworkSpec) -> np.ndarray:
+    """Rows of all links, but that of the first run to the window: gathering writes there."""
+    runs, rows = spec.topology.runs, []
+    targets = [*(run.links for run in runs), spec.topology.head_links]
+    for target, links in enumerate(targets):
+        written: set[int] = set()
+        for link in links:
+            source_turned = link.source != WINDOW and runs[link.source].reverse
+            turned = target < len(runs) and source_turned != runs[target].reverse
+            row = np.full(tables.N_FIELDS, -1, dtype=np.int64)
+            row[[tables.SOURCE, tables.TARGET, tables.COLUMN]] = link.source, target, link.column
+            row[[tables.TURNED, tables.ADDS]] = turned, link.column in written
+            written.add(link.column)
+            if target > 0 or link.source != WINDOW:
+                rows.append(row)
+    return np.array(rows)
+
+
+def _find_gradients(T: int, rows: int, layers: np.ndarray, links: np.ndarray, work: _Heap) -> None:
+    """Where the gradient of every run's outputs stands: with the one run that reads it as it is, or in a sum."""
+    for i, layer in enumerate(layers):
+        readers = links[(links[:, tables.SOURCE] == i) & (links[:, tables.TARGET] < len(layers))]
+        if len(readers) == 0:
+            continue
+        above = layers[readers[0, tables.TARGET]]
+        is_alone = len(readers) == 1 and not readers[0, tables.TURNED] and above[tables.IN] == layer[tables.UNITS]
+        layer[tables.SUMMED] = not (is_alone and layer[tables.STEPS] * layer[tables.DILATION] == T)
+        layer[tables.DOUT] = above[tables.DX]
+        if layer[tables.SUMMED]:
+            n_rows = layer[tables.STEPS] * layer[tables.DILATION] * rows
+            layer[tables.DOUT] = work.take(n_rows * layer[tables.PADDED])

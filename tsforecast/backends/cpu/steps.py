@@ -11,7 +11,7 @@ import math
 from tsforecast.backends.cpu.jit import inlined, kernel
 from tsforecast.backends.cpu.lanes import LANES, clamp, fma, load, splat, store, widen
 from tsforecast.backends.cpu.optimizers import ADAMW, update
-from tsforecast.backends.cpu.plan import (
+from tsforecast.backends.cpu.tables import (
     COUNT,
     FROM,
     HEIGHT,

@@ -14,27 +14,36 @@ from numpy.typing import NDArray
 from tsforecast.backends.cpu import network
 from tsforecast.backends.cpu.jit import entry
 from tsforecast.backends.cpu.memory import pack_flat
-from tsforecast.backends.cpu.plan import IN, INFERENCE, PADDED, ROW, STATE, UNITS, XH, C, Plan, make_plan
+from tsforecast.backends.cpu.plan import INFERENCE, Plan, make_plan
+from tsforecast.backends.cpu.tables import IN, PADDED, ROW, START, START_C, STATES, UNITS, XH, C
 from tsforecast.spec import NetworkSpec
 
 OK = -1  # else the status of ``step`` is the place in x of the first value that is not finite or too large
 
 
 def plan_stream(spec: NetworkSpec, params: NDArray, n_streams: int) -> tuple[Plan, NDArray, NDArray]:
-    """Layout, packed weights and the work buffer of ``n_streams`` streams in their zero state."""
+    """Layout, packed weights and the work buffer of ``n_streams`` streams in their first state."""
     plan = make_plan(replace(spec, n_timesteps=1, season_length=0), n_streams, INFERENCE)
-    return plan, pack_flat(plan, params, plan.n_packed), np.zeros(plan.n_work, params.dtype)
+    packed, work = pack_flat(plan, params, plan.n_packed), np.zeros(plan.n_work, params.dtype)
+    for layer in plan.layers[: plan.net.n_layers]:
+        units = np.arange(layer[UNITS])
+        for stream in range(n_streams):
+            if layer[START] >= 0:
+                work[layer[XH] + stream * layer[ROW] + layer[IN] + 1 + units] = packed[layer[START] + units]
+            if layer[START_C] >= 0:
+                work[layer[C] + stream * layer[STATES] + units] = packed[layer[START_C] + units]
+    return plan, packed, work
 
 
 def state_places(plan: Plan) -> NDArray[np.int64]:
     """Where a work buffer holds the states of every layer: ``[n_streams, as many as there are]``."""
     stream, places = np.arange(plan.rows)[:, None], []
-    for layer in plan.layers:
+    for layer in plan.layers[: plan.net.n_layers]:
         units, hp = np.arange(layer[UNITS]), layer[PADDED]
         for fed_back in range((layer[ROW] - layer[IN] - 1) // hp):
             places.append(layer[XH] + stream * layer[ROW] + layer[IN] + 1 + fed_back * hp + units)
-        for state in range(layer[STATE] // hp):
-            places.append(layer[C] + stream * layer[STATE] + state * hp + units)
+        for state in range(layer[STATES] // hp):
+            places.append(layer[C] + stream * layer[STATES] + state * hp + units)
     return np.concatenate(places, axis=1)
 
 
