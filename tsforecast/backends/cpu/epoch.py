@@ -17,6 +17,7 @@ from tsforecast.backends.cpu.jit import entry, inlined
 from tsforecast.backends.cpu.lanes import LANES, load, store
 from tsforecast.backends.cpu.losses import batch_loss
 from tsforecast.backends.cpu.optimizers import set_scalars
+from tsforecast.backends.cpu.rows import clear, tail
 from tsforecast.backends.cpu.steps import (
     clip_factor,
     penalty_rate,
@@ -128,13 +129,12 @@ def shard_step(net, layers, rule, data, rows, share, packed, memory, thread, sha
     """Loss and gradient of one shard, into ``memory``."""
     work, frame, base = memory.work[thread], memory.frame[thread], memory.base[thread]
     dw, B, N = memory.shard_gradients[shard], len(rows), net.out_width
-    for i in range(net.n_gradient):
-        dw[i] = 0
+    clear(dw, 0, net.n_gradient)
     network.read_windows(net, layers, B, data.values, data.x_starts, rows, work, frame, base)
     network.forward(net, layers, B, packed, work)
     memory.shard_losses[shard] = batch_loss(
         B, net.n_outputs, net.n_quantiles, N, rule, data.targets, data.y_starts, data.y_stride, data.weights,
-        rows, share, frame, base, work[net.out :], work[net.dout :],
+        rows, share, frame, base, tail(work, net.out), tail(work, net.dout),
     )  # fmt: skip
     network.backward(net, layers, B, packed, work, dw)
 
@@ -219,7 +219,7 @@ def evaluate(
         network.infer(net, layers, B, packed, work)
         total[0] += batch_loss(
             B, net.n_outputs, net.n_quantiles, net.out_width, rule, data.targets, data.y_starts, data.y_stride,
-            data.weights, rows, 1.0, frame, base, work[net.out :], work[net.dout :],
+            data.weights, rows, 1.0, frame, base, tail(work, net.out), tail(work, net.dout),
         )  # fmt: skip
     return DONE
 

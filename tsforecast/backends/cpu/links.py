@@ -6,8 +6,11 @@ a run, S width of a row of its ``xh``. Row t B + b is step t of row b, where a r
 
 from __future__ import annotations
 
+import numpy as np
+
 from tsforecast.backends.cpu.jit import inlined, kernel
 from tsforecast.backends.cpu.lanes import LANES
+from tsforecast.backends.cpu.rows import clear, copy_row
 from tsforecast.backends.cpu.tables import (
     ADDS,
     COLUMN,
@@ -32,128 +35,115 @@ from tsforecast.backends.cpu.tables import (
 
 
 @kernel
-def start(net, layers, i, B, weights, work):
-    """Put run ``i`` into its first state, learned or zero; what fills up its last step reads zeros."""
-    D, S, n_state = layers[i, IN], layers[i, ROW], layers[i, STATES]
-    xh, c, n_rows = layers[i, XH], layers[i, C], B * layers[i, DILATION]
-    for row in range((layers[i, STEPS] + 1) * n_rows):
+def move(
+    link,  # [N_FIELDS]
+    T, B, n,
+    work,
+    source, source_row,  # n numbers from here on, for every t and b, of rows so wide
+    target, target_row,
+    adds,  # whether they are added to what is there
+):  # fmt: skip
+    """Copy or add ``T*B`` rows of ``n`` numbers from one place of the work buffer to another."""
+    for t in range(T):
+        t_source = T - 1 - t if link[TURNED] > 0 else t
+        for b in range(B):
+            a, c = source + (t_source * B + b) * source_row, target + (t * B + b) * target_row
+            if adds > 0:
+                for u in range(n):
+                    work[c + u] += work[a + u]
+            else:
+                copy_row(work, a, work, c, n)
+
+
+@kernel
+def enter(net, layers, i, B, weights, work):
+    """Put run ``i`` into its first state, learned or zero, and write what it reads of other runs."""
+    layer = layers[i]
+    D, S, n_state, H = layer[IN], layer[ROW], layer[STATES], layer[UNITS]
+    xh, c, n_rows = layer[XH], layer[C], B * layer[DILATION]
+    n_filled, T = layer[STEPS] * n_rows, net.n_timesteps
+    for row in range(n_filled + n_rows):
         work[xh + row * S + D] = 1
+    clear(work, c, n_rows * n_state)
     for b in range(n_rows):
-        for u in range(D + 1, S):
-            work[xh + b * S + u] = 0
-    for q in range(n_rows * n_state):
-        work[c + q] = 0
-    if layers[i, START] >= 0:
-        for b in range(n_rows):
-            for u in range(layers[i, UNITS]):
-                work[xh + b * S + D + 1 + u] = weights[layers[i, START] + u]
-    if layers[i, START_C] >= 0:
-        for b in range(n_rows):
-            for u in range(layers[i, UNITS]):
-                work[c + b * n_state + u] = weights[layers[i, START_C] + u]
-    for row in range(net.n_timesteps * B, layers[i, STEPS] * n_rows):
-        for d in range(D):
-            work[xh + row * S + d] = 0
+        h = xh + b * S + D + 1
+        clear(work, h, S - D - 1)
+        if layer[START] >= 0:
+            copy_row(weights, layer[START], work, h, H)
+        if layer[START_C] >= 0:
+            copy_row(weights, layer[START_C], work, c + b * n_state, H)
+    for row in range(T * B, n_filled):  # what fills up the last step of a dilated run
+        clear(work, xh + row * S, D)
+    read_links(net, layers, i, T, B, work)
 
 
 @kernel
-def start_gradient(layers, i, B, dh, dc, dw):
-    """Add to the gradient of a learned first state."""
-    n_rows, n_fed, n_state = B * layers[i, DILATION], layers[i, ROW] - layers[i, IN] - 1, layers[i, STATES]
-    for b in range(n_rows):
-        if layers[i, START] >= 0:
-            for u in range(layers[i, UNITS]):
-                dw[layers[i, START] + u] += dh[b * n_fed + u]
-        if layers[i, START_C] >= 0:
-            for u in range(layers[i, UNITS]):
-                dw[layers[i, START_C] + u] += dc[b * n_state + u]
-
-
-@kernel
-def read_links(net, layers, i, B, work):
+def read_links(net, layers, i, T, B, work):
     """Write what run ``i`` reads of other runs into the input columns of its rows."""
     for k in range(net.n_layers, len(layers)):
-        if layers[k, TARGET] == i:
-            s = layers[k, SOURCE]
-            if s < 0:  # the window, where the first run has it
-                first, width, n = layers[0, XH], layers[0, ROW], layers[0, IN]
-            else:
-                width, n = layers[s, ROW], layers[s, UNITS]
-                first = layers[s, XH] + layers[s, DILATION] * B * width + layers[s, IN] + 1
-            for t in range(net.n_timesteps):
-                t_source = net.n_timesteps - 1 - t if layers[k, TURNED] else t
-                for b in range(B):
-                    _copy(
-                        n, work, first + (t_source * B + b) * width, work,
-                        layers[i, XH] + (t * B + b) * layers[i, ROW] + layers[k, COLUMN], layers[k, ADDS],
-                    )  # fmt: skip
+        link = layers[k]
+        if link[TARGET] == i:
+            s = link[SOURCE]
+            source, width, n = layers[0, XH], layers[0, ROW], layers[0, IN]  # the window, where the first run has it
+            if s >= 0:
+                below = layers[s]
+                width, n = below[ROW], below[UNITS]
+                source = below[XH] + below[DILATION] * B * width + below[IN] + 1
+            move(link, T, B, n, work, source, width, layers[i, XH] + link[COLUMN], layers[i, ROW], link[ADDS])
 
 
 @inlined
-def _copy(n, a, source, b, target, adds):
-    """Copy, or add, ``n`` numbers."""
-    if adds:
-        for u in range(n):
-            b[target + u] += a[source + u]
-    else:
-        for u in range(n):
-            b[target + u] = a[source + u]
-
-
-@kernel
 def read_last_states(net, layers, B, work):
     """Write what the head reads of the runs."""
     for k in range(net.n_layers, len(layers)):
-        if layers[k, TARGET] == net.n_layers:
-            s = layers[k, SOURCE]
-            S = layers[s, ROW]
-            row = (net.n_timesteps - 1 + layers[s, DILATION]) * B
-            for b in range(B):
-                _copy(
-                    layers[s, UNITS], work, layers[s, XH] + (row + b) * S + layers[s, IN] + 1, work,
-                    net.head + b * net.head_in + net.head_skip + 1 + layers[k, COLUMN], layers[k, ADDS],
-                )  # fmt: skip
+        link = layers[k]
+        if link[TARGET] == net.n_layers:
+            run = layers[link[SOURCE]]
+            S = run[ROW]
+            source = run[XH] + (net.n_timesteps - 1 + run[DILATION]) * B * S + run[IN] + 1
+            to = net.head + net.head_skip + 1 + link[COLUMN]
+            move(link, np.int64(1), B, run[UNITS], work, source, S, to, net.head_in, link[ADDS])
 
 
 @kernel
-def last_gradient(net, layers, i, B, n_de, work):
-    """Gradient by the last state of run ``i``: dh is what the head sends (``[B, n_de]`` at ``net.de``), dc zero."""
-    n_rows, n_fed = B * layers[i, DILATION], layers[i, ROW] - layers[i, IN] - 1
-    for q in range(n_rows * n_fed):
-        work[net.dh + q] = 0
-    for q in range(n_rows * layers[i, STATES]):
-        work[net.dc + q] = 0
-    first = (net.n_timesteps - 1) % layers[i, DILATION] * B
+def gradient_from_above(
+    net, layers, i, B,
+    n_de,  # the head sends ``[B, n_de]`` at ``net.de``
+    work,
+):  # fmt: skip
+    """Gradients by the last state of run ``i``, into dh and dc, and by every output, where these must be added up."""
+    layer = layers[i]
+    n_rows, n_fed = B * layer[DILATION], layer[ROW] - layer[IN] - 1
+    T, Hp, one = net.n_timesteps, layer[PADDED], np.int64(1)  # a literal would have ``move`` compiled once more
+    clear(work, net.dh, n_rows * n_fed)
+    clear(work, net.dc, n_rows * layer[STATES])
+    last = net.dh + (T - 1) % layer[DILATION] * B * n_fed
+    if layer[SUMMED] > 0:
+        clear(work, layer[DOUT], layer[STEPS] * n_rows * Hp)
     for k in range(net.n_layers, len(layers)):
-        if layers[k, TARGET] == net.n_layers and layers[k, SOURCE] == i:
-            for b in range(B):
-                _copy(
-                    layers[i, UNITS], work, net.de + b * n_de + layers[k, COLUMN], work,
-                    net.dh + (first + b) * n_fed, True,
-                )  # fmt: skip
+        link = layers[k]
+        if link[SOURCE] == i and link[TARGET] == net.n_layers:
+            move(link, one, B, layer[UNITS], work, net.de + link[COLUMN], n_de, last, n_fed, one)
+        elif link[SOURCE] == i and layer[SUMMED] > 0:
+            reader = layers[link[TARGET]]
+            width = (reader[IN] + LANES - 1) // LANES * LANES
+            move(link, T, B, layer[UNITS], work, reader[DX] + link[COLUMN], width, layer[DOUT], Hp, one)
 
 
-@kernel
-def sum_gradients(net, layers, i, B, work):
-    """Gradient by every output of run ``i``, from all runs that read it, where it must be added up."""
-    if layers[i, SUMMED] > 0:
-        Hp = layers[i, PADDED]
-        for q in range(layers[i, STEPS] * layers[i, DILATION] * B * Hp):
-            work[layers[i, DOUT] + q] = 0
-        for k in range(net.n_layers, len(layers)):
-            r = layers[k, TARGET]
-            if layers[k, SOURCE] == i and r < net.n_layers:
-                width = (layers[r, IN] + LANES - 1) // LANES * LANES
-                for t in range(net.n_timesteps):
-                    t_reader = net.n_timesteps - 1 - t if layers[k, TURNED] else t
-                    for b in range(B):
-                        _copy(
-                            layers[i, UNITS], work, layers[r, DX] + (t_reader * B + b) * width + layers[k, COLUMN],
-                            work, layers[i, DOUT] + (t * B + b) * Hp, True,
-                        )  # fmt: skip
+@inlined
+def start_gradient(net, layers, i, B, work, dw):
+    """Add to the gradient of a learned first state, from dh and dc."""
+    layer = layers[i]
+    n_fed, n_state = layer[ROW] - layer[IN] - 1, layer[STATES]
+    if layer[START] >= 0:
+        for b in range(B * layer[DILATION]):
+            for u in range(layer[UNITS]):
+                dw[layer[START] + u] += work[net.dh + b * n_fed + u]
+                if layer[START_C] >= 0:
+                    dw[layer[START_C] + u] += work[net.dc + b * n_state + u]
 
 
-@kernel
+@inlined
 def window_gradient(net, layers, B, work, dx):
     """Gradient ``dx [B,T,F]`` by the window, from all runs that read it."""
     T, width = net.n_timesteps, (net.n_features + LANES - 1) // LANES * LANES
@@ -163,5 +153,5 @@ def window_gradient(net, layers, B, work, dx):
                 dx[b, t, f] = work[layers[0, DX] + (t * B + b) * width + f]
                 for k in range(net.n_layers, len(layers)):
                     if layers[k, SOURCE] < 0:
-                        t_reader = T - 1 - t if layers[k, TURNED] else t
+                        t_reader = T - 1 - t if layers[k, TURNED] > 0 else t
                         dx[b, t, f] += work[layers[layers[k, TARGET], DX] + (t_reader * B + b) * width + f]

@@ -10,6 +10,7 @@ from tsforecast.backends.cpu import cells, links
 from tsforecast.backends.cpu.jit import inlined
 from tsforecast.backends.cpu.lanes import LANES
 from tsforecast.backends.cpu.layer import to_panels
+from tsforecast.backends.cpu.rows import copy_row, tail
 from tsforecast.backends.cpu.tables import (
     DILATION,
     DOUT,
@@ -37,7 +38,7 @@ def read_windows(net, layers, B, values, x_starts, rows, work, frame, base):
     """Gather a shard's windows into the first layer's input and the head's."""
     gather(
         net.n_timesteps, B, net.n_features, net.n_outputs, net.season, net.norm, net.skip, layers[0, ROW],
-        net.head_in, values, x_starts, rows, work[layers[0, XH] :], work[net.head :], frame, base,
+        net.head_in, values, x_starts, rows, tail(work, layers[0, XH]), tail(work, net.head), frame, base,
     )  # fmt: skip
 
 
@@ -45,11 +46,12 @@ def read_windows(net, layers, B, values, x_starts, rows, work, frame, base):
 def forward(net, layers, B, weights, work):
     """Run all layers and the head, keeping what ``backward`` needs; the outputs stand at ``work[net.out]``."""
     for i in range(net.n_layers):
-        _enter(net, layers, i, B, weights, work)
+        layer = layers[i]
+        links.enter(net, layers, i, B, weights, work)
         cells.forward(
-            net, layers[i, STEPS], B * layers[i, DILATION], layers[i, IN], layers[i, UNITS], weights[layers[i, W] :],
-            weights[layers[i, EXTRA] :], work[layers[i, XH] :], work[layers[i, C] :], work[layers[i, GATES] :],
-            work[layers[i, KEPT] :],
+            net, layer[STEPS], B * layer[DILATION], layer[IN], layer[UNITS], tail(weights, layer[W]),
+            tail(weights, layer[EXTRA]), tail(work, layer[XH]), tail(work, layer[C]), tail(work, layer[GATES]),
+            tail(work, layer[KEPT]),
         )  # fmt: skip
     _head(net, layers, B, weights, work)
 
@@ -58,8 +60,8 @@ def forward(net, layers, B, weights, work):
 def infer(net, layers, B, weights, work):
     """The outputs of ``forward`` alone, in a buffer laid out for inference."""
     for i in range(net.n_layers):
-        _enter(net, layers, i, B, weights, work)
-        _infer_layer(net, layers, i, B, weights, work)
+        links.enter(net, layers, i, B, weights, work)
+        _infer_layer(net, layers[i], B, weights, work)
     _head(net, layers, B, weights, work)
 
 
@@ -67,31 +69,26 @@ def infer(net, layers, B, weights, work):
 def step(net, layers, B, weights, work):
     """``infer`` for windows of one step, from the states in the buffer, which become those after the step."""
     for i in range(net.n_layers):
+        layer = layers[i]
         for b in range(B):
-            work[layers[i, XH] + b * layers[i, ROW] + layers[i, IN]] = 1
-        links.read_links(net, layers, i, B, work)
-        _infer_layer(net, layers, i, B, weights, work)
+            work[layer[XH] + b * layer[ROW] + layer[IN]] = 1
+        links.read_links(net, layers, i, 1, B, work)
+        _infer_layer(net, layers[i], B, weights, work)
     _head(net, layers, B, weights, work)
     for i in range(net.n_layers):
-        S = layers[i, ROW]
+        layer = layers[i]
+        S, D = layer[ROW], layer[IN]
         for b in range(B):
-            for u in range(layers[i, IN] + 1, S):
-                work[layers[i, XH] + b * S + u] = work[layers[i, XH] + (B + b) * S + u]
+            at = layer[XH] + b * S + D + 1
+            copy_row(work, at + B * S, work, at, S - D - 1)
 
 
 @inlined
-def _infer_layer(net, layers, i, B, weights, work):
+def _infer_layer(net, layer, B, weights, work):
     cells.infer(
-        net, layers[i, STEPS], B * layers[i, DILATION], layers[i, IN], layers[i, UNITS], weights[layers[i, W] :],
-        weights[layers[i, EXTRA] :], work[layers[i, XH] :], work[layers[i, C] :], work[layers[i, GATES] :],
+        net, layer[STEPS], B * layer[DILATION], layer[IN], layer[UNITS], tail(weights, layer[W]),
+        tail(weights, layer[EXTRA]), tail(work, layer[XH]), tail(work, layer[C]), tail(work, layer[GATES]),
     )  # fmt: skip
-
-
-@inlined
-def _enter(net, layers, i, B, weights, work):
-    """Prepare the input rows and the state of run ``i``."""
-    links.start(net, layers, i, B, weights, work)
-    links.read_links(net, layers, i, B, work)
 
 
 @inlined
@@ -113,10 +110,10 @@ def backward(
 ):  # fmt: skip
     """Undo ``forward``, from the output gradient ``[B, out_width]`` at ``work[net.dout]``.
 
-    In a buffer laid out for it, the gradients by what runs read stand at ``work[layers[i, DX]]`` afterwards.
+    In a buffer laid out for it, the gradients by what runs read stand at ``work[layer[DX]]`` afterwards.
     """
     V = net.out_width // LANES
-    to_panels(B, V, work[net.dout :], work[net.dout_panels :])
+    to_panels(B, V, tail(work, net.dout), tail(work, net.dout_panels))
     multiply(
         net.head_in, V, B, work, net.head, 1, net.head_in, work, net.dout_panels, 0,
         dw, net.head_w, 0, net.head_in * LANES, True,
@@ -127,14 +124,14 @@ def backward(
         n_de * LANES, LANES, False,
     )  # fmt: skip
     for i in range(net.n_layers - 1, -1, -1):
-        links.last_gradient(net, layers, i, B, n_de * LANES, work)
-        links.sum_gradients(net, layers, i, B, work)
+        layer = layers[i]
+        links.gradient_from_above(net, layers, i, B, n_de * LANES, work)
         cells.backward(
-            net, layers[i, STEPS], B * layers[i, DILATION], layers[i, IN], layers[i, UNITS],
-            weights[layers[i, WH_T] :], weights[max(0, layers[i, WX_T]) :], weights[layers[i, EXTRA] :],
-            work[layers[i, XH] :], work[layers[i, C] :], work[layers[i, KEPT] :], work[layers[i, GATES] :],
-            work[max(0, layers[i, DOUT]) :], layers[i, DOUT] >= 0, layers[i, DX] >= 0, layers[i, START] >= 0,
-            work[net.dh :], work[net.dc :], work[net.dz :], work[max(0, layers[i, DX]) :], dw[layers[i, W] :],
-            dw[layers[i, EXTRA] :],
+            net, layer[STEPS], B * layer[DILATION], layer[IN], layer[UNITS],
+            tail(weights, layer[WH_T]), tail(weights, max(0, layer[WX_T])), tail(weights, layer[EXTRA]),
+            tail(work, layer[XH]), tail(work, layer[C]), tail(work, layer[KEPT]), tail(work, layer[GATES]),
+            tail(work, max(0, layer[DOUT])), layer[DOUT] >= 0, layer[DX] >= 0, layer[START] >= 0,
+            tail(work, net.dh), tail(work, net.dc), tail(work, net.dz), tail(work, max(0, layer[DX])),
+            tail(dw, layer[W]), tail(dw, layer[EXTRA]),
         )  # fmt: skip
-        links.start_gradient(layers, i, B, work[net.dh :], work[net.dc :], dw)
+        links.start_gradient(net, layers, i, B, work, dw)

@@ -1,4 +1,4 @@
-"""From the shards' gradients to new weights, panel by panel of the packed weights (``plan.P_AT`` and on).
+"""From the shards' gradients to new weights, panel by panel of the packed weights (``tables.P_AT`` and on).
 
 The work is the same for any number of threads and lanes: a panel's shards are added up in their order; squares are
 summed down every column in float64, and the columns' sums, in the public order of the columns, by every thread alike.
