@@ -4,14 +4,14 @@ import cell_oracles
 import numpy as np
 import pytest
 from attention_cases import KINDS, random_params, second_reading
+from kernel_cases import network, one_step, series_windows, step_rule
 from kernel_cases import random_params as random_network_params
 
-from tsforecast.backends.base import get_backend
+from tsforecast.backends.base import TrainState, get_backend
 from tsforecast.backends.cpu.attention import KERNELS, scratch_size
 from tsforecast.backends.cpu.jit import entry
 from tsforecast.backends.cpu.lanes import LANES
-from tsforecast.backends.cpu.packing import whole_vectors
-from tsforecast.backends.cpu.tile import panel_index
+from tsforecast.backends.cpu.tile import panel_index, whole_vectors
 from tsforecast.backends.reference import attention
 from tsforecast.nn.gradcheck import gradcheck, numerical_gradient, relative_error
 from tsforecast.spec import NetworkSpec
@@ -196,11 +196,11 @@ STACKS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("stack", STACKS)
-def test_network_gradients(rng, kind, stack):
+def test_network_gradients(backend, rng, kind, stack):
     spec = NetworkSpec(4, 2, n_outputs=2, attention=kind, **STACKS[stack])
     params, x, cotangent = random_network_params(rng, spec), rng.normal(size=(3, 4, 2)), rng.normal(size=(3, 2))
     params *= 2.0  # states that differ from step to step: else the gradients of the scores drown in rounding
-    errors = gradcheck(get_backend("reference"), spec, params, x, cotangent)
+    errors = gradcheck(backend, spec, params, x, cotangent)
     assert {name for name in errors if name.startswith("attention.")} == {
         f"attention.{name}" for name in random_params(rng, kind, 1, 1)
     }
@@ -208,13 +208,13 @@ def test_network_gradients(rng, kind, stack):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_head_reads_the_last_states_and_their_context(rng, kind):
+def test_the_head_reads_the_last_states_and_their_context(backend, rng, kind):
     """Both directions side by side: the head's weights pick out what the second reading makes of the states."""
     spec = NetworkSpec(4, 2, (3,), 12, bidirectional="concat", attention=kind)
     params, x = random_network_params(rng, spec), rng.normal(size=(2, 4, 2))
     p = spec.views(params)
     p["head.w"][:], p["head.b"][:] = np.eye(12), 0.0
-    outputs, _, _ = get_backend("reference").gradient(spec, params, x, np.zeros((2, 12)))
+    outputs, _, _ = backend.gradient(spec, params, x, np.zeros((2, 12)))
     own = {name.removeprefix("attention."): block for name, block in p.items() if name.startswith("attention.")}
     for row, window in zip(outputs, x, strict=True):
         forward, backward = (
@@ -230,3 +230,31 @@ def _states(p, name, window):
     """Hidden states ``[T,H]`` of one run, by the second reading of its cell."""
     blocks = {key.removeprefix(name): block for key, block in p.items() if key.startswith(name)}
     return cell_oracles.run("lstm", window, blocks, len(blocks["w_h"]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_training_step_spares_only_the_bias_from_the_penalty(backend, rng, kind):
+    spec = network(hidden_sizes=(4, 3), window_norm="standard", season_length=3, attention=kind)
+    params, windows = random_network_params(rng, spec), series_windows(rng, spec)
+    _, decayed = one_step(backend, spec, step_rule(alpha=0.3), params, windows)
+    _, plain = one_step(backend, spec, step_rule(), params, windows)
+    pulled = spec.views(plain.params - decayed.params - 0.3 / windows.weights.sum() * params)
+    for name, rest in pulled.items():
+        is_spared = np.abs(rest).max() > 1e-9
+        assert is_spared == name.endswith((".b", ".b_h")), name
+
+
+@pytest.mark.needs_jit
+def test_threads_and_company_change_no_bit(rng):
+    """Batches of several shards; forecasts of all windows at once and one by one."""
+    spec = network(hidden_sizes=(9,), bidirectional="sum", attention="additive")
+    windows, cpu = series_windows(rng, spec), get_backend("cpu")
+    order = np.tile(np.arange(len(windows), dtype=np.int64), 6)
+    params = random_network_params(rng, spec)
+    states = [TrainState(params.copy()) for _ in range(3)]
+    for n_jobs, state in enumerate(states, start=1):
+        cpu.train_epoch(spec, step_rule(solver="adam"), state, windows, order, 66, np.array([0.1]), n_jobs)
+        np.testing.assert_array_equal(state.params, states[0].params)
+    together = cpu.predict(spec, params, windows.values, windows.x_starts, 2)
+    alone = [cpu.predict(spec, params, windows.values, windows.x_starts[i : i + 1], 1) for i in range(len(windows))]
+    np.testing.assert_array_equal(together, np.concatenate(alone))

@@ -74,12 +74,15 @@ def enter(net, layers, i, B, weights, work):
             copy_row(weights, layer[START_C], work, c + b * n_state, H)
     for row in range(T * B, n_filled):  # what fills up the last step of a dilated run
         clear(work, xh + row * S, D)
-    read_links(net, layers, i, T, B, work)
+    read_links(net, layers, i, T, B, work, xh, S)
 
 
 @kernel
-def read_links(net, layers, i, T, B, work):
-    """Write what run ``i`` reads of other runs into the input columns of its rows."""
+def read_links(
+    net, layers, i, T, B, work,
+    to, S,  # rows from here on, so wide
+):  # fmt: skip
+    """Write what run ``i``, or with ``net.n_layers`` the head, reads of other runs at all steps."""
     for k in range(net.n_layers, len(layers)):
         link = layers[k]
         if link[TARGET] == i:
@@ -89,7 +92,7 @@ def read_links(net, layers, i, T, B, work):
                 below = layers[s]
                 width, n = below[ROW], below[UNITS]
                 source = below[XH] + below[DILATION] * B * width + below[IN] + 1
-            move(link, T, B, n, work, source, width, layers[i, XH] + link[COLUMN], layers[i, ROW], link[ADDS])
+            move(link, T, B, n, work, source, width, to + link[COLUMN], S, link[ADDS])
 
 
 @inlined
@@ -124,6 +127,9 @@ def gradient_from_above(
         link = layers[k]
         if link[SOURCE] == i and link[TARGET] == net.n_layers:
             move(link, one, B, layer[UNITS], work, net.de + link[COLUMN], n_de, last, n_fed, one)
+            if net.pool.dstates >= 0:
+                sent = net.pool.dstates + link[COLUMN]
+                move(link, T, B, layer[UNITS], work, sent, net.pool.padded, layer[DOUT], Hp, one)
         elif link[SOURCE] == i and layer[SUMMED] > 0:
             reader = layers[link[TARGET]]
             width = (reader[IN] + LANES - 1) // LANES * LANES

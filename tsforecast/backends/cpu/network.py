@@ -1,12 +1,13 @@
 """One shard of a batch through the network and back: gather, layers, head, loss.
 
 ``net`` and ``layers`` are those of ``plan``; ``weights`` the packed weights; ``work`` one thread's buffer; ``frame
-[B,2]`` and ``base [B,K]`` float64. The head reads rows (window | 1 | last states), the window only with a linear skip.
+[B,2]`` and ``base [B,K]`` float64. The head reads rows (window | 1 | last states | context), the window only with a
+linear skip, the context only with an attention.
 """
 
 from __future__ import annotations
 
-from tsforecast.backends.cpu import cells, links
+from tsforecast.backends.cpu import cells, links, pooling
 from tsforecast.backends.cpu.jit import inlined
 from tsforecast.backends.cpu.lanes import LANES
 from tsforecast.backends.cpu.layer import to_panels
@@ -72,7 +73,7 @@ def step(net, layers, B, weights, work):
         layer = layers[i]
         for b in range(B):
             work[layer[XH] + b * layer[ROW] + layer[IN]] = 1
-        links.read_links(net, layers, i, 1, B, work)
+        links.read_links(net, layers, i, 1, B, work, layer[XH], layer[ROW])
         _infer_layer(net, layers[i], B, weights, work)
     _head(net, layers, B, weights, work)
     for i in range(net.n_layers):
@@ -97,6 +98,7 @@ def _head(net, layers, B, weights, work):
     for b in range(B):
         work[net.head + b * net.head_in + net.head_skip] = 1
     links.read_last_states(net, layers, B, work)
+    pooling.pool(net, layers, B, weights, work)
     multiply(
         B, net.out_width // LANES, net.head_in, work, net.head, net.head_in, 1, weights, net.head_w, 0,
         work, net.out, net.out_width, LANES, False,
@@ -123,6 +125,7 @@ def backward(
         B, n_de, net.out_width, work, net.dout, net.out_width, 1, weights, net.head_wt, 0, work, net.de,
         n_de * LANES, LANES, False,
     )  # fmt: skip
+    pooling.pool_backward(net, B, weights, work, dw, n_de * LANES)
     for i in range(net.n_layers - 1, -1, -1):
         layer = layers[i]
         links.gradient_from_above(net, layers, i, B, n_de * LANES, work)

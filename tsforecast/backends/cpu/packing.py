@@ -8,22 +8,19 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from tsforecast.backends.cpu.attention_places import AttentionPlaces, add_panels, block_places
+from tsforecast.backends.cpu.attention_places import columns as attention_columns
 from tsforecast.backends.cpu.lanes import LANES
 from tsforecast.backends.cpu.shapes import CELL_SHAPES
 from tsforecast.backends.cpu.tables import DEPTH, EXTRA, IN, PADDED, START, START_C, UNITS, WH_T, WX_T, W
-from tsforecast.backends.cpu.tile import panel_index
+from tsforecast.backends.cpu.tile import panel_index, whole_vectors
 from tsforecast.spec import CELLS, NetworkSpec
 
 Places = NDArray[np.int64]
 
 
-def whole_vectors(n: int) -> int:
-    """``n`` rounded up to a multiple of the lanes."""
-    return -(-n // LANES) * LANES
-
-
 def places(
-    spec: NetworkSpec, layers: NDArray[np.int64], head_w: int, head_in: int, head_skip: int
+    spec: NetworkSpec, layers: NDArray[np.int64], pool: AttentionPlaces, head_w: int, head_in: int, head_skip: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """``Plan.runs`` and ``Plan.columns``."""
     n_columns = 0
@@ -36,12 +33,17 @@ def places(
         for column, width in own:
             columns.append(n_columns + column)
             n_columns += width
+    for name, place in block_places(pool).items():
+        to[f"attention.{name}"][...] = place
+    for column, width in attention_columns(pool):
+        columns.append(n_columns + column)
+        n_columns += width
     column = np.arange(spec.head_size)
     place = head_w + panel_index(np.arange(head_in)[:, None], column, head_in, whole_vectors(spec.head_size) // LANES)
     if spec.linear_skip:
         to["skip.w"][...] = place[:head_skip]
     to["head.b"][...] = place[head_skip]
-    to["head.w"][...] = place[head_skip + 1 :]
+    to["head.w"][...] = place[head_skip + 1 + _head_rows(spec, pool)]
     columns.append(n_columns + column)
     starts = np.flatnonzero(np.diff(at, prepend=-2) != 1)
     runs = np.stack([starts, at[starts], np.diff(starts, append=len(at))], axis=1)
@@ -49,7 +51,13 @@ def places(
 
 
 def panels(
-    spec: NetworkSpec, layers: NDArray[np.int64], head_w: int, head_in: int, head_skip: int, head_wt: int
+    spec: NetworkSpec,
+    layers: NDArray[np.int64],
+    pool: AttentionPlaces,
+    head_w: int,
+    head_in: int,
+    head_skip: int,
+    head_wt: int,
 ) -> NDArray[np.int64]:
     """``Plan.panels``."""
     cell, shape, n_gates = CELLS[spec.cell], CELL_SHAPES[spec.cell], CELLS[spec.cell].n_gates
@@ -78,9 +86,16 @@ def panels(
         for field in (START, START_C):
             if layer[field] >= 0:
                 add(layer[field], 1, hp // LANES, 4, 0)
-    head = (head_skip + 1, spec.topology.head_units, head_wt, whole_vectors(spec.head_size)) if head_wt >= 0 else none
+    add_panels(pool, add)
+    head = (head_skip + 1, head_in - head_skip - 1, head_wt, whole_vectors(spec.head_size)) if head_wt >= 0 else none
     add(head_w, head_in, whole_vectors(spec.head_size) // LANES, 4, head_skip, by_h=head)
     return np.array(rows, dtype=np.int64)
+
+
+def _head_rows(spec: NetworkSpec, pool: AttentionPlaces) -> Places:
+    """Which rows behind the bias the head's weights have: the last states, and with attention, padded, the context."""
+    units = np.arange(spec.topology.head_units)
+    return units if pool.n_units < 0 else np.concatenate([units, pool.padded + units])
 
 
 def _layer_places(spec: NetworkSpec, layer: NDArray[np.int64]) -> tuple[dict[str, Places], list[tuple[Places, int]]]:

@@ -16,15 +16,17 @@ R Hp the width of a row of ``xh``, K rows of the weights; head input of A = T*F 
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from tsforecast.backends.cpu import tables
+from tsforecast.backends.cpu.attention_places import AttentionPlaces, take_buffers, take_weights
 from tsforecast.backends.cpu.lanes import LANES
-from tsforecast.backends.cpu.packing import panels, places, whole_vectors
+from tsforecast.backends.cpu.packing import panels, places
 from tsforecast.backends.cpu.shapes import CELL_SHAPES
+from tsforecast.backends.cpu.tile import whole_vectors
 from tsforecast.spec import CELLS, WINDOW_NORMS, NetworkSpec
 from tsforecast.topology import WINDOW, Run
 
@@ -53,15 +55,20 @@ class Net(NamedTuple):
     out: int  # [B,out_width]
     dout: int
     dout_panels: int
-    de: int  # [B, head_units in whole vectors]
+    de: int  # [B, A - head_skip - 1 in whole vectors]
     dh: int
     dc: int
     dz: int
+    pool: AttentionPlaces  # of the head
 
 
-# A type of its own for every cell: what kernels are compiled for (``cells``). Machine code that is kept names them.
-NETS = {cell: type(f"Net_{cell}", (Net,), {"cell": cell, "__module__": __name__}) for cell in CELL_SHAPES}
-globals().update({net.__name__: net for net in NETS.values()})
+@cache
+def net_type(cell: str, attention: str) -> type[Net]:
+    """A type of its own for every cell and attention: what kernels are compiled for. Kept machine code names it."""
+    name = f"Net_{cell}" if attention == "none" else f"Net_{cell}_{attention}"
+    made = type(name, (Net,), {"cell": cell, "attention": attention, "__module__": __name__})
+    globals()[name] = made
+    return made
 
 
 class Plan(NamedTuple):
@@ -91,9 +98,11 @@ class _Heap:
 
 @lru_cache(maxsize=64)
 def operations(spec: NetworkSpec) -> int:
-    """Additions and multiplications of the recurrent layers for the forecast of one window; learning takes 3 times."""
+    """Additions and multiplications of all steps for the forecast of one window; learning takes 3 times as many."""
     n_gates = CELLS[spec.cell].n_gates
     a_step = sum(2 * n_gates * run.units * (run.inputs + 1 + run.units) for run in spec.topology.runs)
+    if spec.attention == "additive":
+        a_step += 2 * spec.topology.head_units**2
     return spec.n_timesteps * a_step
 
 
@@ -108,13 +117,13 @@ def make_plan(spec: NetworkSpec, rows: int, purpose: int) -> Plan:
 @lru_cache(maxsize=8)
 def _places(spec: NetworkSpec) -> tuple[np.ndarray, np.ndarray]:
     net, layers, _, _ = _offsets(spec, 1, INFERENCE)
-    return places(spec, layers, net.head_w, net.head_in, net.head_skip)
+    return places(spec, layers, net.pool, net.head_w, net.head_in, net.head_skip)
 
 
 @lru_cache(maxsize=24)
 def _panels(spec: NetworkSpec, purpose: int) -> np.ndarray:
     net, layers, _, _ = _offsets(spec, 1, purpose)
-    return panels(spec, layers, net.head_w, net.head_in, net.head_skip, net.head_wt)
+    return panels(spec, layers, net.pool, net.head_w, net.head_in, net.head_skip, net.head_wt)
 
 
 @lru_cache(maxsize=64)
@@ -122,10 +131,12 @@ def _offsets(spec: NetworkSpec, rows: int, purpose: int) -> tuple[Net, np.ndarra
     """Net, table of layers and sizes of the buffers; places of weights with a gradient depend on the network alone."""
     T, runs, shape = spec.n_timesteps, spec.topology.runs, CELL_SHAPES[spec.cell]
     head_skip = T * spec.n_features if spec.linear_skip else 0
-    head_units = spec.topology.head_units
-    head_in, out_width = head_skip + 1 + head_units, whole_vectors(spec.head_size)
+    head_units, out_width = spec.topology.head_units, whole_vectors(spec.head_size)
     weights, work = _Heap(), _Heap()
     layers = np.array([_sizes(spec, run, weights) for run in runs])
+    pool = take_weights(spec.attention, head_units, head_units, weights.take)
+    head_read = head_units if spec.attention == "none" else 2 * pool.padded
+    head_in = head_skip + 1 + head_read
     head_w = weights.take(head_in * out_width)
     n_with_gradient = weights.size
     for layer, run in zip(layers, runs, strict=True):
@@ -133,10 +144,11 @@ def _offsets(spec: NetworkSpec, rows: int, purpose: int) -> tuple[Net, np.ndarra
         _lay_out(spec.cell, layer, rows, purpose != INFERENCE, wants_dx, weights, work)
     links = _links(spec)
     if purpose != INFERENCE:
-        _find_gradients(T, rows, layers, links, work)
+        _find_gradients(T, rows, layers, links, spec.attention != "none", work)
     backward = rows * (purpose != INFERENCE)
     widest = max(layer[tables.DILATION] * layer[tables.PADDED] for layer in layers)
-    net = NETS[spec.cell](
+    pool = take_buffers(pool, T, rows, purpose != INFERENCE, weights.take, work.take)
+    net = net_type(spec.cell, spec.attention)(
         n_timesteps=T,
         n_features=spec.n_features,
         n_outputs=spec.n_outputs,
@@ -150,15 +162,16 @@ def _offsets(spec: NetworkSpec, rows: int, purpose: int) -> tuple[Net, np.ndarra
         head_skip=head_skip,
         out_width=out_width,
         head_w=head_w,
-        head_wt=weights.take(out_width * whole_vectors(head_units)) if backward else -1,
+        head_wt=weights.take(out_width * whole_vectors(head_read)) if backward else -1,
         head=work.take(rows * head_in),
         out=work.take(rows * out_width),
         dout=work.take(rows * out_width),
         dout_panels=work.take(backward * out_width),
-        de=work.take(backward * whole_vectors(head_units)),
+        de=work.take(backward * whole_vectors(head_read)),
         dh=work.take(backward * shape.n_feedback * widest),
         dc=work.take(backward * shape.n_states * widest),
         dz=work.take(backward * shape.n_gates_kept * widest),
+        pool=pool,
     )
     return net, np.concatenate([layers, links]), weights.size, work.size
 
@@ -211,7 +224,7 @@ def _links(spec: NetworkSpec) -> np.ndarray:
         written: set[int] = set()
         for link in links:
             source_turned = link.source != WINDOW and runs[link.source].reverse
-            turned = target < len(runs) and source_turned != runs[target].reverse
+            turned = source_turned != (target < len(runs) and runs[target].reverse)
             row = np.full(tables.N_FIELDS, -1, dtype=np.int64)
             row[[tables.SOURCE, tables.TARGET, tables.COLUMN]] = link.source, target, link.column
             row[[tables.TURNED, tables.ADDS]] = turned, link.column in written
@@ -221,15 +234,20 @@ def _links(spec: NetworkSpec) -> np.ndarray:
     return np.array(rows)
 
 
-def _find_gradients(T: int, rows: int, layers: np.ndarray, links: np.ndarray, work: _Heap) -> None:
+def _find_gradients(
+    T: int, rows: int, layers: np.ndarray, links: np.ndarray, head_reads_all: bool, work: _Heap
+) -> None:
     """Where the gradient of every run's outputs stands: with the one run that reads it as it is, or in a sum."""
     for i, layer in enumerate(layers):
-        readers = links[(links[:, tables.SOURCE] == i) & (links[:, tables.TARGET] < len(layers))]
-        if len(readers) == 0:
+        of_run = links[links[:, tables.SOURCE] == i]
+        readers = of_run[of_run[:, tables.TARGET] < len(layers)]
+        to_head = head_reads_all and len(of_run) > len(readers)
+        if len(readers) == 0 and not to_head:
             continue
-        above = layers[readers[0, tables.TARGET]]
-        is_alone = len(readers) == 1 and not readers[0, tables.TURNED] and above[tables.IN] == layer[tables.UNITS]
-        layer[tables.SUMMED] = not (is_alone and layer[tables.STEPS] * layer[tables.DILATION] == T)
+        is_alone = len(readers) == 1 and not to_head and not readers[0, tables.TURNED]
+        above = layers[readers[0, tables.TARGET]] if is_alone else layer
+        as_it_is = is_alone and above[tables.IN] == layer[tables.UNITS]
+        layer[tables.SUMMED] = not (as_it_is and layer[tables.STEPS] * layer[tables.DILATION] == T)
         layer[tables.DOUT] = above[tables.DX]
         if layer[tables.SUMMED]:
             n_rows = layer[tables.STEPS] * layer[tables.DILATION] * rows

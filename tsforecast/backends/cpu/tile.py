@@ -211,6 +211,11 @@ def multiply(typingctx, M, V, K, a, a0, a_row, a_k, b, b0, b_row, c, c0, c_row, 
     return types.void(M, V, K, a, a0, a_row, a_k, b, b0, b_row, c, c0, c_row, c_vec, add), codegen
 
 
+def whole_vectors(n: int) -> int:
+    """``n`` rounded up to a multiple of the lanes."""
+    return -(-n // LANES) * LANES
+
+
 def panel_index(k, j, K: int, V: int, most: int = 4):
     """Offset of element (k, j) of a [K, V*LANES] matrix in panels of ``most`` vectors and one of the rest, for layouts.
 

@@ -1,0 +1,103 @@
+"""Attention in the head: from the last states and those of all steps to the context, and back.
+
+Layouts are those of ``plan``, places those of ``attention_places``; the kernels are chosen, and compiled, by the type
+of ``net``. Last states and context, in a row of the head's input behind the 1, are padded to whole vectors each.
+"""
+
+from __future__ import annotations
+
+from numba import types
+
+from tsforecast.backends.cpu import links
+from tsforecast.backends.cpu.attention import KERNELS, Kernels
+from tsforecast.backends.cpu.jit import kernel, twin_of
+from tsforecast.backends.cpu.rows import clear, tail
+
+
+def _make_passes(kernels: Kernels):
+    """Both passes with one kind of attention."""
+    make_keys, attend, attend_backward, keys_backward = kernels
+
+    @kernel
+    def pool(net, layers, B, weights, work):
+        """Write the context behind the last states, from where these stand in the head's input."""
+        at, head, T = net.pool, net.head + net.head_skip + 1, net.n_timesteps
+        n_padding = at.padded - at.n_units
+        for b in range(B):
+            clear(work, head + b * net.head_in + at.n_units, n_padding)
+        for row in range(T * B):
+            clear(work, at.states + row * at.padded + at.n_units, n_padding)
+        links.read_links(net, layers, net.n_layers, T, B, work, at.states, at.padded)
+        states, keys = tail(work, at.states), tail(work, at.keys)
+        make_keys(T, B, at.n_units, tail(weights, max(0, at.w_k)), states, keys)
+        attend(
+            T, B, at.n_units, at.w_rows, tail(weights, at.w_q), tail(weights, max(0, at.w_v)),
+            tail(work, head - (at.w_rows - at.n_query)), net.head_in, states, keys, tail(work, at.q),
+            tail(work, at.weights), tail(work, head + at.padded), net.head_in, tail(work, at.z),
+        )  # fmt: skip
+
+    @kernel
+    def pool_backward(
+        net, B, weights, work, dw,
+        n_de,  # width of a row at ``net.de``
+    ):  # fmt: skip
+        """Undo ``pool``, from ``net.de``: its first part grows by what the query owes, the states' share is made."""
+        at, head, T = net.pool, net.head + net.head_skip + 1, net.n_timesteps
+        clear(work, at.dstates, T * B * at.padded)
+        if at.w_k >= 0:
+            clear(work, at.dkeys, T * B * at.padded)
+        states, dkeys, dstates = tail(work, at.states), tail(work, at.dkeys), tail(work, at.dstates)
+        attend_backward(
+            T, B, at.n_units, at.w_rows, at.n_query, tail(weights, at.w_q_t), tail(weights, max(0, at.w_v)),
+            tail(work, head - (at.w_rows - at.n_query)), net.head_in, states, tail(work, at.keys), tail(work, at.q),
+            tail(work, at.weights), tail(work, net.de + at.padded), n_de, tail(work, at.dscores), tail(work, at.dq),
+            tail(work, net.de), n_de, dkeys, dstates, tail(dw, at.w_q), tail(dw, max(0, at.w_v)), tail(work, at.z),
+        )  # fmt: skip
+        keys_backward(
+            T, B, at.n_units, tail(weights, max(0, at.w_k_t)), states, dkeys, dstates, tail(dw, max(0, at.w_k)),
+            tail(work, at.z),
+        )  # fmt: skip
+
+    return {"pool": pool, "pool_backward": pool_backward}
+
+
+_PASSES = {kind: _make_passes(kernels) for kind, kernels in KERNELS.items()}
+
+
+def _call(name: str, arguments):
+    """Signature and code of a call of the pass ``name`` for the net's attention; nothing where it has none."""
+    kinds = tuple(types.unliteral(a) for a in arguments)
+    chosen = _PASSES.get(arguments[0].instance_class.attention, {}).get(name)
+    if chosen is not None:
+        chosen.compile(kinds)
+
+    def codegen(context, builder, sig, args):
+        if chosen is None:
+            return context.get_dummy_value()
+        result = chosen.overloads[kinds]
+        context.add_linking_libs([result.library])
+        values = [context.cast(builder, *value) for value in zip(args, sig.args, kinds, strict=True)]
+        context.call_internal(builder, result.fndesc, result.signature, values)
+        return context.get_dummy_value()
+
+    return types.void(*arguments), codegen
+
+
+def _plain(name: str):
+    def run(net, *arguments):
+        if type(net).attention != "none":
+            _PASSES[type(net).attention][name](net, *arguments)
+
+    return run
+
+
+@twin_of(_plain("pool"))
+def pool(typingctx, net, layers, B, weights, work):
+    """The context of the head, where it attends."""
+    return _call("pool", (net, layers, B, weights, work))
+
+
+@twin_of(_plain("pool_backward"))
+def pool_backward(typingctx, net, B, weights, work, dw, n_de):
+    """Undo ``pool``."""
+    return _call("pool_backward", (net, B, weights, work, dw, n_de))
