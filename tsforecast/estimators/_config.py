@@ -10,7 +10,7 @@ from tsforecast.backends.base import StepRule
 from tsforecast.exceptions import DataError
 from tsforecast.nn.initializers import BIAS_INITS, RECURRENT_INITS
 from tsforecast.nn.trainer import TrainConfig
-from tsforecast.spec import LOSSES, SCHEDULES, SOLVERS, WINDOW_NORMS
+from tsforecast.spec import ATTENTIONS, LOSSES, SCHEDULES, SOLVERS, WINDOW_NORMS
 
 DEVICES = ("cpu", "cuda", "auto", "reference")
 _COUNT = Interval(Integral, 1, None, closed="left")
@@ -57,6 +57,7 @@ PARAMETER_CONSTRAINTS: dict = {
     "lr_step_size": [_COUNT],
     "recurrent_init": [StrOptions(set(RECURRENT_INITS))],
     "bias_init": [StrOptions(set(BIAS_INITS))],
+    "attention": [StrOptions(set(ATTENTIONS) - {"none"}), None],
 }
 
 
@@ -81,6 +82,7 @@ def network_fields(model, n_timesteps: int, n_features: int, n_outputs: int) -> 
         "season_length": int(model.season_length),
         "linear_skip": bool(model.linear_skip),
         "cell": model._cell,
+        "attention": model.attention or "none",
     }
 
 

@@ -69,6 +69,7 @@ class RecurrentRegressor(FittedMethods, CallbackSupportMixin, RegressorMixin, Ba
         lr_step_size=30,
         recurrent_init="orthogonal",
         bias_init="unit",
+        attention=None,
     ):
         self._set_parameters(locals())
 

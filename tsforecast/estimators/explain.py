@@ -105,14 +105,49 @@ class Attributions(np.ndarray):
         return plots.draw_attributions(np.asarray(self), window, ax)
 
 
+class AttentionWeights(np.ndarray):
+    """Array ``(n, T)`` of what every step weighed in the head's attention; as a frame and as a picture, too.
+
+    The weights of a window add up to 1. Everything that NumPy does with arrays works; ``to_frame`` and ``plot`` are for
+    whole windows.
+    """
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a number: columns ``window, step, value``, the oldest step first."""
+        import pandas as pd
+
+        if self.ndim != 2:
+            raise DataError(f"only whole windows (n, T) make a frame, and this is a part, of shape {self.shape}")
+        window, step = (axis.ravel() for axis in np.indices(self.shape))
+        return pd.DataFrame({"window": window, "step": step, "value": np.asarray(self).ravel()})
+
+    def plot(self, window: int | None = 0, ax=None):
+        """Draw the weights by step.
+
+        Parameters
+        ----------
+        window : int or None, default=0
+            Row of ``X``; None: the mean over all of them.
+        ax : matplotlib Axes, default=None
+            Where to draw; None for a new figure of pyplot.
+
+        Returns
+        -------
+        ax : matplotlib Axes
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib.
+        DataError
+            For a window that does not exist.
+        """
+        return plots.draw_attention(np.asarray(self), window, ax)
+
+
 def trace(model, windows: np.ndarray) -> Trace:
     """Run windows ``[n,T,F]``, in the units of ``X``, through the reference equations and keep what they compute."""
-    from tsforecast.backends.reference import network
-    from tsforecast.backends.reference.windows import normalise
-
-    spec, params = model._spec(), model._params.astype(np.float64)
-    z, _ = normalise(_standardised(model, windows).astype(np.float64), spec)
-    _, passed = network.forward(spec, params, z, np.zeros((len(z), spec.n_outputs, 0)))
+    spec, passed = _pass(model, windows)
     found = Trace()
     for run, tape in zip(spec.topology.runs, passed.runs, strict=True):
         kept = tape.kept(run)
@@ -124,6 +159,25 @@ def trace(model, windows: np.ndarray) -> Trace:
             place = run.layer, name
             found[place] = np.concatenate([found[place], array], axis=2) if run.reverse else array
     return found
+
+
+def attention_weights(model, windows: np.ndarray) -> AttentionWeights:
+    """Weights ``[n,T]`` of the head's attention over windows ``[n,T,F]``, in the units of ``X``."""
+    if model._spec().attention == "none":
+        raise DataError('this model has no attention; fit one with attention="additive" or attention="dot"')
+    blocks = [windows[first : first + _CHUNK] for first in range(0, len(windows), _CHUNK)]
+    weights = [_pass(model, block)[1].head.pooled.weights.T for block in blocks]
+    return np.concatenate(weights).view(AttentionWeights)
+
+
+def _pass(model, windows: np.ndarray):
+    """The network's spec, and what the reference equations keep of a pass over windows ``[n,T,F]``."""
+    from tsforecast.backends.reference import network
+    from tsforecast.backends.reference.windows import normalise
+
+    spec = model._spec()
+    z, _ = normalise(_standardised(model, windows).astype(np.float64), spec)
+    return spec, network.forward(spec, model._params.astype(np.float64), z, np.zeros((len(z), spec.n_outputs, 0)))[1]
 
 
 def saliency(model, windows: np.ndarray, output: int) -> Attributions:

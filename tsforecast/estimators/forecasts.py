@@ -93,6 +93,26 @@ class FittedMethods:
         """
         return explain.trace(self, self._time_ordered(X))
 
+    def attention_weights(self, X) -> explain.AttentionWeights:
+        """What every step of windows ``X`` weighs in the attention of the head.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, T*F) or ndarray of shape (n, T, F)
+
+        Returns
+        -------
+        weights : ndarray of shape (n, T)
+            Each row adds up to 1, the oldest step first; float64, from the readable equations. ``weights.to_frame()``
+            is the tidy table, ``weights.plot()`` the picture.
+
+        Raises
+        ------
+        DataError
+            For a model without attention.
+        """
+        return explain.attention_weights(self, self._time_ordered(X))
+
     def saliency(self, X, *, output: int = 0) -> explain.Attributions:
         """Derivative of the forecast by every input of windows ``X``.
 

@@ -65,6 +65,23 @@ def draw_attributions(values: np.ndarray, window: int | None, ax=None):
     return axis
 
 
+def draw_attention(weights: np.ndarray, window: int | None, ax=None):
+    """Weights ``[n,T]`` by step, of a window or their mean; returns the axes."""
+    if weights.ndim != 2:
+        raise DataError(f"only whole windows (n, T) can be drawn, and this is a part of them, of shape {weights.shape}")
+    shown = weights.mean(axis=0) if window is None else _pick(weights, window, "window")
+    axis = _axes(ax)
+    axis.fill_between(np.arange(len(shown)), shown, color=KNOWN, alpha=0.15, linewidth=0)
+    axis.plot(shown, color=KNOWN, linewidth=1.6, marker="o" if len(shown) <= 40 else None, markersize=3.5)
+    axis.axhline(1 / len(shown), color=FORECAST, linewidth=1.0, linestyle="--", label="all steps alike")
+    axis.set_ylim(bottom=0.0)
+    tidy(axis)
+    axis.set_xlabel("step (oldest to newest)", color=WORDS)
+    axis.set_ylabel("mean weight" if window is None else "weight", color=WORDS)
+    axis.legend(frameon=False, fontsize=9)
+    return axis
+
+
 def draw_trace(trace, window: int, layer: int, unit: int | None):
     """Draw gates and states of one window and layer: lines of one unit, or a heat map of all; returns the axes."""
     shown = {name: _pick(values, window, "window") for (i, name), values in trace.items() if i == layer}

@@ -109,6 +109,10 @@ class LSTMRegressor(RecurrentRegressor):
         Bias that training starts from in the gate that keeps the past: 1, or chrono, for windows of hundreds of steps:
         log(u) with u uniform from 1 to T - 1, so that units remember for about u steps; an input gate beside a forget
         gate starts at -log(u). All other biases start at 0.
+    attention : {"additive", "dot"} or None, default=None
+        Beside the last hidden state, the head reads a mean of the hidden states of all steps, weighted by how well each
+        answers to the last one: by a small network of its own (additive, Bahdanau et al. 2015) or by a product with a
+        matrix (dot, Luong et al. 2015), which costs less. ``attention_weights`` tells what the steps weigh.
     peepholes : bool, default=False
         Let the gates see the cell: input and forget gate the old one, the output gate the new one [2]_.
     coupled_gates : bool, default=False
@@ -197,6 +201,7 @@ class LSTMRegressor(RecurrentRegressor):
         lr_step_size=30,
         recurrent_init="orthogonal",
         bias_init="unit",
+        attention=None,
         peepholes=False,
         coupled_gates=False,
         variant=None,
@@ -319,6 +324,7 @@ class RNNRegressor(RecurrentRegressor):
         lr_step_size=30,
         recurrent_init="orthogonal",
         bias_init="unit",
+        attention=None,
         activation="tanh",
     ):
         self._set_parameters(locals())
