@@ -84,7 +84,7 @@ def test_a_stream_keeps_its_window(small):
 def test_what_has_no_attention_says_so(rng):
     X, y, _ = marked_values(rng, 20)
     model = RNNRegressor(3, max_iter=1, device="reference").fit(X, y)
-    with pytest.raises(DataError, match='fit one with attention="additive" or attention="dot"'):
+    with pytest.raises(DataError, match='fit one with attention="additive"'):
         model.attention_weights(X)
     with pytest.raises(ValueError, match="'attention' parameter"):
         RNNRegressor(3, attention="none").fit(X, y)

@@ -10,7 +10,7 @@ from tsforecast.backends.base import StepRule
 from tsforecast.exceptions import DataError
 from tsforecast.nn.initializers import BIAS_INITS, RECURRENT_INITS
 from tsforecast.nn.trainer import TrainConfig
-from tsforecast.spec import ATTENTIONS, LOSSES, SCHEDULES, SOLVERS, WINDOW_NORMS
+from tsforecast.spec import ATTENTIONS, DECODERS, LOSSES, SCHEDULES, SOLVERS, WINDOW_NORMS
 
 DEVICES = ("cpu", "cuda", "auto", "reference")
 _COUNT = Interval(Integral, 1, None, closed="left")
@@ -57,6 +57,9 @@ PARAMETER_CONSTRAINTS: dict = {
     "lr_step_size": [_COUNT],
     "recurrent_init": [StrOptions(set(RECURRENT_INITS))],
     "bias_init": [StrOptions(set(BIAS_INITS))],
+    "decoder": [StrOptions(set(DECODERS))],
+    "n_future_features": [Interval(Integral, 0, None, closed="left")],
+    "teacher_forcing": [Interval(Real, 0, 1, closed="both"), "array-like"],
     "attention": [StrOptions(set(ATTENTIONS) - {"none"}), None],
 }
 
@@ -83,6 +86,8 @@ def network_fields(model, n_timesteps: int, n_features: int, n_outputs: int) -> 
         "linear_skip": bool(model.linear_skip),
         "cell": model._cell,
         "attention": model.attention or "none",
+        "decoder": model.decoder,
+        "n_future": int(model.n_future_features),
     }
 
 
@@ -126,7 +131,16 @@ def train_config(model, n_windows: int) -> TrainConfig:
         tol=float(model.tol),
         n_iter_no_change=int(model.n_iter_no_change),
         n_jobs=n_threads(model.n_jobs),
+        teacher_forcing=_teacher_forcing(model.teacher_forcing),
     )
+
+
+def _teacher_forcing(given) -> tuple[float, float]:
+    """Probabilities in the first and the last epoch; a single number goes down to 0."""
+    pair = [float(p) for p in ((given, 0.0) if isinstance(given, Real) else given)]
+    if len(pair) != 2 or not all(0.0 <= p <= 1.0 for p in pair):
+        raise ValueError(f"teacher_forcing must be a number from 0 to 1 or two of them, got {given!r}")
+    return pair[0], pair[1]
 
 
 def n_threads(n_jobs: int | None) -> int:

@@ -21,14 +21,41 @@ def read_training_rows(model, X, y, sample_weight, *, reset: bool) -> Windows:
     y = as_targets(y)
     if reset:
         model._y_dtype = y.dtype.name
-        width = X.shape[1]
+        model._y_is_1d = y.ndim == 1
+        model.n_outputs_ = 1 if y.ndim == 1 else y.shape[1]
+        width = X.shape[1] - _future_width(model, X.shape[1], shape)
         steps, features = shape or (steps_of_width(width, model.n_features_per_step), model.n_features_per_step)
         model._n_timesteps, model._n_features_per_step = int(steps), int(features)
         names = getattr(model, "feature_names_in_", None)
+        names = None if names is None else names[:width]
         model._newest_first = bool(is_newest_first(model.lag_order, names, features))
-        model._y_is_1d = y.ndim == 1
-        model.n_outputs_ = 1 if y.ndim == 1 else y.shape[1]
     return _as_windows(model, X, shape, y, sample_weight)
+
+
+def _future_width(model, width: int, shape: tuple[int, int] | None) -> int:
+    """How many columns at the end of a row are known-future inputs."""
+    n = model.n_future_features * model.n_outputs_
+    if n and shape is not None:
+        raise DataError(
+            f"n_future_features={model.n_future_features} needs rows (n, T*F + K*E), and X has three axes; append the "
+            "known-future inputs of each row, time-major, to X.reshape(n, -1)"
+        )
+    if n >= width:
+        raise DataError(
+            f"X has {width} columns, but the known-future inputs alone take {n} (n_future_features="
+            f"{model.n_future_features} for each of {model.n_outputs_} outputs), and a window stands before them"
+        )
+    return n
+
+
+def row_buffer(model, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of rows one after the other, in the order of time, and where each row begins, int64."""
+    n_features, n_window = model._n_features_per_step, model._n_timesteps * model._n_features_per_step
+    if model._newest_first:
+        X = np.concatenate([reverse_time(X[:, :n_window], n_features), X[:, n_window:]], axis=1)
+    if X.shape[1] > n_window:  # rows with known-future inputs are scaled as a whole
+        return np.ascontiguousarray(X).ravel(), np.arange(len(X), dtype=np.int64) * X.shape[1]
+    return flat_buffer(X, n_features)
 
 
 def read_validation_rows(model, X, y, sample_weight) -> Windows | None:
@@ -119,15 +146,12 @@ def _as_windows(model, X, shape, y, sample_weight) -> Windows:
     weights = _weights(sample_weight, X)
     if not weights.all():  # a weight of zero is the row left out, also of the batches
         X, y, weights = X[weights > 0], y[weights > 0], weights[weights > 0]
-    n_features = model._n_features_per_step
-    values, starts = flat_buffer(X, n_features)
+    values, starts = row_buffer(model, X)
     if len(values) == X.size:
         _scaling.check_magnitude(X, model.dtype, what="X", names=getattr(model, "feature_names_in_", None))
     else:
-        _scaling.check_magnitude(values.reshape(-1, n_features), model.dtype, what="X")
+        _scaling.check_magnitude(values.reshape(-1, model._n_features_per_step), model.dtype, what="X")
     _scaling.check_magnitude(y, model.dtype, what="y")
-    if model._newest_first:
-        values, starts = flat_buffer(reverse_time(X, n_features), n_features)
     return Windows(
         values=values,
         x_starts=starts,

@@ -11,6 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from tsforecast.backends.base import Windows
 from tsforecast.exceptions import DataError
+from tsforecast.spec import NetworkSpec
 
 CHUNK = 1 << 16  # elements gathered at a time: 512 KiB of float64
 
@@ -65,6 +66,32 @@ def weighted_mean_scale(
     return mean, scale
 
 
+def input_mean_scale(windows: Windows, spec: NetworkSpec, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and scale ``[F + E]`` of the features of a step, and of the known-future inputs of one."""
+    T, F = spec.n_timesteps, spec.n_features
+    mean, scale = weighted_mean_scale(windows.values, windows.x_starts, T, F, weights)
+    if spec.n_future:
+        future = weighted_mean_scale(windows.values, windows.x_starts + T * F, spec.n_outputs, spec.n_future, weights)
+        mean, scale = np.append(mean, future[0]), np.append(scale, future[1])
+    return mean, scale
+
+
+def scaled_values(model, values: np.ndarray) -> np.ndarray:
+    """The flat values of windows, owned and of the estimator's dtype, standardised if the model is.
+
+    Without known-future inputs ``values`` holds whole steps; with them whole rows, first T*F then K*E numbers.
+    """
+    spec, mean, scale = model._spec(), model._x_mean, model._x_scale
+    width, F = spec.n_features, spec.n_features
+    if spec.n_future:
+        width = spec.row_size
+        if mean is not None:
+            mean, scale = (
+                np.append(np.tile(a[:F], spec.n_timesteps), np.tile(a[F:], spec.n_outputs)) for a in (mean, scale)
+            )
+    return cast(values.reshape(-1, width), model._params.dtype.name, mean, scale, what="X").ravel()
+
+
 def cast(values: np.ndarray, dtype: str, mean=None, scale=None, *, what: str) -> np.ndarray:
     """Owned, C-contiguous ``(values - mean) / scale`` in ``dtype``, computed in float64.
 
@@ -98,14 +125,13 @@ def cast(values: np.ndarray, dtype: str, mean=None, scale=None, *, what: str) ->
 def scaled_windows(model, windows: Windows) -> Windows:
     """Windows over owned buffers of the estimator's dtype, standardised if the model is."""
     n_outputs, dtype = model.n_outputs_, model.dtype
-    values = windows.values.reshape(-1, model._n_features_per_step)
     if model._x_mean is None:
         targets, y_starts, stride = windows.targets.reshape(-1, 1), windows.y_starts, windows.y_stride
     else:  # overlapping targets would be scaled once for each output they belong to: give each its own place
         targets = gather(windows.targets, windows.y_starts, n_outputs, windows.y_stride)
         y_starts, stride = np.arange(len(windows), dtype=np.int64) * n_outputs, 1
     return Windows(
-        values=cast(values, dtype, model._x_mean, model._x_scale, what="X").ravel(),
+        values=scaled_values(model, windows.values),
         x_starts=np.ascontiguousarray(windows.x_starts, dtype=np.int64),
         targets=cast(targets, dtype, model._y_mean, model._y_scale, what="y").ravel(),
         y_starts=np.ascontiguousarray(y_starts, dtype=np.int64),

@@ -67,7 +67,7 @@ def restore(cls, arrays: dict[str, np.ndarray], meta: dict[str, Any]):
     model._newest_first, model._y_is_1d = bool(meta["newest_first"]), bool(meta["y_is_1d"])
     model._y_dtype = meta["y_dtype"]
     model._n_timesteps, model._n_features_per_step = spec.n_timesteps, spec.n_features
-    model.n_features_in_, model.n_outputs_ = spec.n_timesteps * spec.n_features, spec.n_outputs
+    model.n_features_in_, model.n_outputs_ = spec.row_size, spec.n_outputs
     _restore_statistics(model, arrays, spec)
     if "names" in arrays:
         names = unpack_strings(arrays["names"], arrays["names_ends"])
@@ -87,7 +87,7 @@ def _restore_statistics(model, arrays, spec: NetworkSpec) -> None:
     for name in _STATISTICS:
         values = arrays.get(name) if "x_mean" in arrays else None
         if "x_mean" in arrays:
-            size = spec.n_features if name[0] == "x" else spec.n_outputs
+            size = spec.n_features + spec.n_future if name[0] == "x" else spec.n_outputs
             if values is None or values.shape != (size,) or (name.endswith("scale") and not (values > 0).all()):
                 raise ModelFileError(f"{name} does not fit the network")
         setattr(model, f"_{name}", values)
@@ -104,4 +104,6 @@ def _checked_network(network: dict[str, Any], cell: str) -> dict[str, Any]:
     season = network["season_length"]
     if type(season) is not int or not 0 <= season <= network["n_timesteps"] or type(network["linear_skip"]) is not bool:
         raise ModelFileError("the network's season_length or linear_skip is impossible")
+    if type(network.get("n_future", 0)) is not int:
+        raise ModelFileError("the network's n_future must be a whole number")
     return network

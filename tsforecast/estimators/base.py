@@ -16,6 +16,7 @@ from tsforecast.estimators._config import PARAMETER_CONSTRAINTS, network_fields,
 from tsforecast.estimators._epochs import EpochReporter
 from tsforecast.estimators._state import model_state, restore
 from tsforecast.estimators.forecasts import FittedMethods
+from tsforecast.exceptions import DataError
 from tsforecast.nn.fleet import TrainJob
 from tsforecast.nn.initializers import init_params
 from tsforecast.nn.trainer import train
@@ -70,6 +71,9 @@ class RecurrentRegressor(FittedMethods, CallbackSupportMixin, RegressorMixin, Ba
         recurrent_init="orthogonal",
         bias_init="unit",
         attention=None,
+        decoder="dense",
+        n_future_features=0,
+        teacher_forcing=0.0,
     ):
         self._set_parameters(locals())
 
@@ -186,6 +190,10 @@ class RecurrentRegressor(FittedMethods, CallbackSupportMixin, RegressorMixin, Ba
         """
         _scaling.check_magnitude(windows.values.reshape(-1, n_features), self.dtype, what="X")
         _scaling.check_magnitude(windows.targets.reshape(-1, 1), self.dtype, what="y")
+        if self.n_future_features:
+            raise DataError(
+                "known-future inputs stand in rows of X: use fit(X, y) of the regressor itself, or n_future_features=0"
+            )
         fresh = not (self.warm_start and hasattr(self, "_params"))
         self._n_timesteps, self._n_features_per_step = n_timesteps, n_features
         self.n_features_in_, self.n_outputs_ = n_timesteps * n_features, n_outputs
@@ -241,9 +249,7 @@ class RecurrentRegressor(FittedMethods, CallbackSupportMixin, RegressorMixin, Ba
         self._x_mean = self._x_scale = self._y_mean = self._y_scale = None
         if self.standardize and self.window_norm == "none":
             weights = windows.weights.astype(np.float64)
-            self._x_mean, self._x_scale = _scaling.weighted_mean_scale(
-                windows.values, windows.x_starts, self._n_timesteps, self._n_features_per_step, weights
-            )
+            self._x_mean, self._x_scale = _scaling.input_mean_scale(windows, NetworkSpec(**network), weights)
             self._y_mean, self._y_scale = _scaling.weighted_mean_scale(
                 windows.targets, windows.y_starts, 1, self.n_outputs_, weights, windows.y_stride
             )

@@ -108,21 +108,26 @@ class Attributions(np.ndarray):
 class AttentionWeights(np.ndarray):
     """Array ``(n, T)`` of what every step weighed in the head's attention; as a frame and as a picture, too.
 
-    The weights of a window add up to 1. Everything that NumPy does with arrays works; ``to_frame`` and ``plot`` are for
-    whole windows.
+    A decoder that attends does so at every step of the forecast: its weights are ``(n, K, T)``. The weights of a window
+    (and step) add up to 1. Everything that NumPy does with arrays works; ``to_frame`` and ``plot`` are for whole
+    windows.
     """
 
+    def __array_finalize__(self, parent):
+        self.is_decoder = getattr(parent, "is_decoder", False)
+
     def to_frame(self) -> pd.DataFrame:
-        """One row a number: columns ``window, step, value``, the oldest step first."""
+        """One row a number: columns ``window, step, value``, with ``output`` behind the window for a decoder."""
         import pandas as pd
 
-        if self.ndim != 2:
-            raise DataError(f"only whole windows (n, T) make a frame, and this is a part, of shape {self.shape}")
-        window, step = (axis.ravel() for axis in np.indices(self.shape))
-        return pd.DataFrame({"window": window, "step": step, "value": np.asarray(self).ravel()})
+        names = ("window", "output", "step") if self.is_decoder else ("window", "step")
+        if self.ndim != len(names):
+            raise DataError(f"only whole windows make a frame, and this is a part of them, of shape {self.shape}")
+        places = (axis.ravel() for axis in np.indices(self.shape))
+        return pd.DataFrame(dict(zip(names, places, strict=True)) | {"value": np.asarray(self).ravel()})
 
     def plot(self, window: int | None = 0, ax=None):
-        """Draw the weights by step.
+        """Draw the weights by step; of a decoder a heat map, outputs by steps.
 
         Parameters
         ----------
@@ -142,6 +147,8 @@ class AttentionWeights(np.ndarray):
         DataError
             For a window that does not exist.
         """
+        if self.ndim != 2 + self.is_decoder:
+            raise DataError(f"only whole windows can be drawn, and this is a part of them, of shape {self.shape}")
         return plots.draw_attention(np.asarray(self), window, ax)
 
 
@@ -161,23 +168,42 @@ def trace(model, windows: np.ndarray) -> Trace:
     return found
 
 
-def attention_weights(model, windows: np.ndarray) -> AttentionWeights:
-    """Weights ``[n,T]`` of the head's attention over windows ``[n,T,F]``, in the units of ``X``."""
-    if model._spec().attention == "none":
-        raise DataError('this model has no attention; fit one with attention="additive" or attention="dot"')
-    blocks = [windows[first : first + _CHUNK] for first in range(0, len(windows), _CHUNK)]
-    weights = [_pass(model, block)[1].head.pooled.weights.T for block in blocks]
-    return np.concatenate(weights).view(AttentionWeights)
+def attention_weights(model, windows: np.ndarray, future: np.ndarray) -> AttentionWeights:
+    """Weights ``[n,T]`` of the head's attention, ``[n,K,T]`` of a decoder's, in windows ``[n,T,F]`` in units of ``X``.
+
+    ``future [n,K,E]`` are the known-future inputs, in their units.
+    """
+    spec = model._spec()
+    if spec.attention == "none" and spec.decoder != "recurrent_attention":
+        raise DataError(
+            'this model has no attention; fit one with attention="additive", attention="dot" or '
+            'decoder="recurrent_attention"'
+        )
+    parts = []
+    for first in range(0, len(windows), _CHUNK):
+        here = slice(first, first + _CHUNK)
+        tape = _pass(model, windows[here], future[here])[1].head
+        if spec.decoder == "dense":
+            parts.append(tape.pooled.weights.T)
+        else:
+            parts.append(np.array([asked.weights for asked in tape.asked]).transpose(2, 0, 1))
+    weights = np.concatenate(parts).view(AttentionWeights)
+    weights.is_decoder = spec.decoder != "dense"
+    return weights
 
 
-def _pass(model, windows: np.ndarray):
+def _pass(model, windows: np.ndarray, future: np.ndarray | None = None):
     """The network's spec, and what the reference equations keep of a pass over windows ``[n,T,F]``."""
     from tsforecast.backends.reference import network
     from tsforecast.backends.reference.windows import normalise
 
     spec = model._spec()
     z, _ = normalise(_standardised(model, windows).astype(np.float64), spec)
-    return spec, network.forward(spec, model._params.astype(np.float64), z, np.zeros((len(z), spec.n_outputs, 0)))[1]
+    if future is None:  # the states of the window do not hear of it
+        future = np.zeros((len(z), spec.n_outputs, spec.n_future))
+    elif model._x_mean is not None:
+        future = (future - model._x_mean[spec.n_features :]) / model._x_scale[spec.n_features :]
+    return spec, network.forward(spec, model._params.astype(np.float64), z, future)[1]
 
 
 def saliency(model, windows: np.ndarray, output: int) -> Attributions:
@@ -203,7 +229,8 @@ def integrated_gradients(model, windows: np.ndarray, baseline: np.ndarray, n_poi
 def _standardised(model, windows: np.ndarray) -> np.ndarray:
     """``[n,T,F]`` as the network is given them."""
     rows = windows.reshape(-1, windows.shape[2])
-    return _scaling.cast(rows, model._params.dtype.name, model._x_mean, model._x_scale, what="X").reshape(windows.shape)
+    mean, scale = (None if a is None else a[: windows.shape[2]] for a in (model._x_mean, model._x_scale))
+    return _scaling.cast(rows, model._params.dtype.name, mean, scale, what="X").reshape(windows.shape)
 
 
 def _units(model, output: int):
@@ -214,6 +241,8 @@ def _units(model, output: int):
 def _input_gradient(model, z: np.ndarray, output: int) -> np.ndarray:
     """Derivatives ``[n,T,F]`` of one output by the standardised inputs, float64; of its quantile nearest 0.5."""
     spec = model._spec()
+    if spec.n_future:
+        raise DataError("attributions of windows with known-future inputs are not available; leave these out")
     if spec.window_norm != "none" or spec.season_length:
         raise DataError(
             "attributions need window_norm='none' and season_length=0, so that inputs reach the forecast through the "

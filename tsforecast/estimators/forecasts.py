@@ -12,7 +12,7 @@ from tsforecast._compat import validate_data
 from tsforecast.backends.base import predict
 from tsforecast.estimators import _rows, _scaling, explain, health
 from tsforecast.estimators._config import n_threads
-from tsforecast.estimators._inputs import flat_buffer, flatten_windows, reverse_time
+from tsforecast.estimators._inputs import flatten_windows, reverse_time
 from tsforecast.estimators.stream import Stream
 from tsforecast.spec import NetworkSpec
 
@@ -94,24 +94,30 @@ class FittedMethods:
         return explain.trace(self, self._time_ordered(X))
 
     def attention_weights(self, X) -> explain.AttentionWeights:
-        """What every step of windows ``X`` weighs in the attention of the head.
+        """What every step of windows ``X`` weighs in the attention of the head or of the decoder.
 
         Parameters
         ----------
         X : array-like of shape (n, T*F) or ndarray of shape (n, T, F)
+            With known-future inputs as for ``predict``.
 
         Returns
         -------
-        weights : ndarray of shape (n, T)
-            Each row adds up to 1, the oldest step first; float64, from the readable equations. ``weights.to_frame()``
-            is the tidy table, ``weights.plot()`` the picture.
+        weights : ndarray of shape (n, T) or (n, K, T)
+            The oldest step first; of a decoder for every step of the forecast. They add up to 1 over the last axis;
+            float64, from the readable equations. ``weights.to_frame()`` is the tidy table, ``weights.plot()`` the
+            picture.
 
         Raises
         ------
         DataError
             For a model without attention.
         """
-        return explain.attention_weights(self, self._time_ordered(X))
+        rows = self._validated(X)
+        future = rows[:, self._n_timesteps * self._n_features_per_step :].astype(np.float64)
+        return explain.attention_weights(
+            self, self._time_ordered(X), future.reshape(len(rows), self.n_outputs_, self._network.get("n_future", 0))
+        )
 
     def saliency(self, X, *, output: int = 0) -> explain.Attributions:
         """Derivative of the forecast by every input of windows ``X``.
@@ -221,19 +227,20 @@ class FittedMethods:
 
     def _outputs(self, X) -> np.ndarray:
         """Validated rows through the network: ``[n, K*Q]``."""
-        return self._predict_windows(*flat_buffer(self._validated(X), self._n_features_per_step))
+        return self._predict_windows(*_rows.row_buffer(self, self._validated(X)))
 
     def _validated(self, X) -> np.ndarray:
-        """Rows ``[n, T*F]``, the oldest step first."""
+        """Rows of numbers, as they came."""
         self._check_fitted()
         X, shape = flatten_windows(X)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         _rows.check_window_shape(self, shape)
-        return reverse_time(X, self._n_features_per_step) if self._newest_first else X
+        return X
 
     def _time_ordered(self, X) -> np.ndarray:
-        """Rows as windows ``[n,T,F]`` in float64."""
-        rows = self._validated(X)
+        """Rows as windows ``[n,T,F]`` in float64, without known-future inputs."""
+        rows = self._validated(X)[:, : self._n_timesteps * self._n_features_per_step]
+        rows = reverse_time(rows, self._n_features_per_step) if self._newest_first else rows
         return rows.reshape(len(rows), self._n_timesteps, self._n_features_per_step).astype(np.float64)
 
     def _check_fitted(self) -> None:
@@ -249,10 +256,7 @@ class FittedMethods:
 
     def _predict_windows(self, values: np.ndarray, x_starts: np.ndarray) -> np.ndarray:
         """Outputs ``[N, K*Q]`` in the units of the targets, for windows over a flat buffer (see ``_fit_windows``)."""
-        values = values.reshape(-1, self._n_features_per_step)
-        dtype = self._params.dtype.name
-        values = _scaling.cast(values, dtype, self._x_mean, self._x_scale, what="X").ravel()
-        spec = self._spec()
+        values, spec = _scaling.scaled_values(self, values), self._spec()
         out = predict(self.device, spec, self._params, values, x_starts, n_threads(self.n_jobs))
         if self._y_mean is not None and self._y_scale is not None:
             scale, mean = self._y_scale, self._y_mean

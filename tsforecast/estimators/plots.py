@@ -66,18 +66,22 @@ def draw_attributions(values: np.ndarray, window: int | None, ax=None):
 
 
 def draw_attention(weights: np.ndarray, window: int | None, ax=None):
-    """Weights ``[n,T]`` by step, of a window or their mean; returns the axes."""
-    if weights.ndim != 2:
-        raise DataError(f"only whole windows (n, T) can be drawn, and this is a part of them, of shape {weights.shape}")
+    """Weights ``[n,T]`` by step, or ``[n,K,T]`` as a heat map, of a window or their mean; returns the axes."""
     shown = weights.mean(axis=0) if window is None else _pick(weights, window, "window")
     axis = _axes(ax)
+    axis.set_xlabel("step (oldest to newest)", color=WORDS)
+    what = "mean weight" if window is None else "weight"
+    if shown.ndim == 2:
+        bar = axis.figure.colorbar(_heat_map(axis, shown, signed=False), ax=axis, fraction=0.04, pad=0.02)
+        bar.set_label(what, color=WORDS, fontsize=9)
+        axis.set_ylabel("output", color=WORDS)
+        return axis
     axis.fill_between(np.arange(len(shown)), shown, color=KNOWN, alpha=0.15, linewidth=0)
     axis.plot(shown, color=KNOWN, linewidth=1.6, marker="o" if len(shown) <= 40 else None, markersize=3.5)
     axis.axhline(1 / len(shown), color=FORECAST, linewidth=1.0, linestyle="--", label="all steps alike")
     axis.set_ylim(bottom=0.0)
     tidy(axis)
-    axis.set_xlabel("step (oldest to newest)", color=WORDS)
-    axis.set_ylabel("mean weight" if window is None else "weight", color=WORDS)
+    axis.set_ylabel(what, color=WORDS)
     axis.legend(frameon=False, fontsize=9)
     return axis
 

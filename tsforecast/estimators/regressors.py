@@ -113,6 +113,18 @@ class LSTMRegressor(RecurrentRegressor):
         Beside the last hidden state, the head reads a mean of the hidden states of all steps, weighted by how well each
         answers to the last one: by a small network of its own (additive, Bahdanau et al. 2015) or by a product with a
         matrix (dot, Luong et al. 2015), which costs less. ``attention_weights`` tells what the steps weigh.
+    decoder : {"dense", "recurrent", "recurrent_attention"}, default="dense"
+        How a horizon of K steps is made. Dense: all at once. Recurrent: step by step by a cell of its own, of the same
+        kind and width as the last layer, which starts from that layer's state and reads its own output before
+        (sequence to sequence, Sutskever et al. 2014); with attention it also looks at all states of the window at
+        every step (Bahdanau et al. 2015).
+    n_future_features : int, default=0
+        E inputs that are known for each of the K steps to come, such as a calendar or a price. They are the last K*E
+        columns of a 2-D ``X (n, T*F + K*E)``, time-major, of the first step to come first.
+    teacher_forcing : float or pair of float, default=0.0
+        Probability that a recurrent decoder reads the true value of the step before in training, not its own output
+        (scheduled sampling, Bengio et al. 2015): in the first and the last of ``max_iter`` epochs, in a straight line
+        between them; a single number goes down to 0.
     peepholes : bool, default=False
         Let the gates see the cell: input and forget gate the old one, the output gate the new one [2]_.
     coupled_gates : bool, default=False
@@ -202,6 +214,9 @@ class LSTMRegressor(RecurrentRegressor):
         recurrent_init="orthogonal",
         bias_init="unit",
         attention=None,
+        decoder="dense",
+        n_future_features=0,
+        teacher_forcing=0.0,
         peepholes=False,
         coupled_gates=False,
         variant=None,
@@ -325,6 +340,9 @@ class RNNRegressor(RecurrentRegressor):
         recurrent_init="orthogonal",
         bias_init="unit",
         attention=None,
+        decoder="dense",
+        n_future_features=0,
+        teacher_forcing=0.0,
         activation="tanh",
     ):
         self._set_parameters(locals())

@@ -19,9 +19,9 @@ class Stream:
     of them it has the very bits of ``model.predict`` on that window. Nothing is ever forgotten but what the network
     forgets; call :meth:`reset` where a new series begins.
 
-    A model that looks at its whole window (``window_norm``, ``season_length``, ``linear_skip``, ``attention``) cannot
-    work like this. Its stream keeps the last ``n_timesteps`` steps and predicts from them at every step, at the price
-    of one ``predict``; the forecast is NaN until that many steps have been pushed.
+    A model that looks at its whole window (``window_norm``, ``season_length``, ``linear_skip``, ``attention``, a
+    recurrent ``decoder``) cannot work like this. Its stream keeps the last ``n_timesteps`` steps and predicts from them
+    at every step, at the price of one ``predict``; the forecast is NaN until that many steps have been pushed.
 
     A stream holds the weights of the moment it was made: training the model further does not change it. It can be
     pickled, with its state. It is for one thread at a time.
@@ -43,9 +43,11 @@ class Stream:
         self._width = model._n_features_per_step
         self._finish = _Finish(model)
         spec = model._spec()
+        if spec.n_future:
+            raise DataError("a stream has no known-future inputs: predict from rows of X, or fit without them")
         looks_at_window = (
             spec.window_norm != "none" or spec.season_length > 0 or spec.linear_skip or spec.attention != "none"
-            or spec.bidirectional != "none" or any(d > 1 for d in spec.dilations)
+            or spec.bidirectional != "none" or any(d > 1 for d in spec.dilations) or spec.decoder != "dense"
         )  # fmt: skip
         self._engine = (_Windowed if looks_at_window else _Stateful)(self._model, spec, self.n_streams)
         self._blank = self._engine.state

@@ -75,9 +75,9 @@ def init_params(
     views = spec.views(flat)
     cell = CELLS[spec.cell]
     _check(spec.cell, recurrent_init, bias_init)
-    for run in spec.topology.runs:
-        units = run.units
-        p = {name: views[run.name + name] for name in ("w_x", "w_h", "b") if name != "w_h" or cell.recurrent}
+    decoder = [] if spec.decoder == "dense" else [("decoder.", spec.hidden_sizes[-1])]
+    for prefix, units in [*((run.name, run.units) for run in spec.topology.runs), *decoder]:
+        p = {name: views[prefix + name] for name in ("w_x", "w_h", "b") if name != "w_h" or cell.recurrent}
         directions = []
         for gate in range(cell.n_gates):
             block = slice(gate * units, (gate + 1) * units)
@@ -91,7 +91,7 @@ def init_params(
         if cell.keeps is not None:
             _lean_to_keeping(cell, p["b"], _chrono(rng, spec.n_timesteps, units) if bias_init == "chrono" else None)
     for name, block in views.items():
-        if name.startswith("attention.w"):
+        if "attention.w" in name:
             columns = block.reshape(len(block), -1)
             columns[:] = glorot_uniform(rng, *columns.shape)
     if spec.season_length == 0 and not spec.linear_skip:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from tsforecast.backends.base import Backend, StepRule, TrainState, Windows
 from tsforecast.backends.reference.shuffle import epoch_order
 from tsforecast.exceptions import DivergedError
 from tsforecast.nn.schedules import learning_rates
+from tsforecast.nn.teaching import forced_targets
 from tsforecast.spec import NetworkSpec
 
 
@@ -36,6 +37,8 @@ class TrainConfig:
         Epochs in a row without progress that are put up with; one more ends training.
     n_jobs : int
         Threads; changes no bit of the result.
+    teacher_forcing : tuple of float
+        See ``teaching.probability``; for networks with a decoder.
     """
 
     rule: StepRule
@@ -49,6 +52,7 @@ class TrainConfig:
     tol: float = 1e-4
     n_iter_no_change: int = 10
     n_jobs: int = 1
+    teacher_forcing: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass
@@ -186,6 +190,9 @@ def _finite_epoch(
         config.lr_gamma,
         config.lr_step_size,
     )
+    if spec.decoder != "dense":
+        forced = forced_targets(n_rows, spec.n_outputs, config.teacher_forcing, seed, epoch, config.max_iter)
+        windows = replace(windows, forced=forced)
     params, m, v, step = state.params.copy(), state.m.copy(), state.v.copy(), state.step
     try:
         loss = backend.train_epoch(spec, config.rule, state, windows, order, config.batch_size, rates, config.n_jobs)
