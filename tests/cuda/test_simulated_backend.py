@@ -9,7 +9,7 @@ from cuda_cases import REFERENCE, SOLVERS, Case, close, epochs
 from kernel_cases import FRAMES, LOSSES, one_step, step_gradient
 
 from tsforecast.backends.auto import AutoBackend
-from tsforecast.backends.base import get_backend
+from tsforecast.backends.base import TrainState, get_backend
 from tsforecast.backends.cuda import epoch
 from tsforecast.backends.cuda.backend import CudaBackend
 from tsforecast.exceptions import BackendUnavailableError, DivergedError
@@ -154,3 +154,11 @@ def test_float64_goes_to_the_processor_where_the_device_is_auto(rng):
         REFERENCE.predict(case.spec, params, windows.values, windows.x_starts, 1),
     )
     assert isinstance(get_backend("auto"), AutoBackend)
+
+
+def test_truncated_gradients_are_refused_before_anything_changes(rng):
+    case = Case(rng, settings={"bptt_steps": 5})
+    state, order = TrainState(case.params.copy()), np.arange(len(case.windows), dtype=np.int64)
+    with pytest.raises(BackendUnavailableError, match=r"not through 5 steps of them; use device='cpu'"):
+        CUDA.train_epoch(case.spec, case.rule, state, case.windows, order, 6, np.array([0.1]), 1)
+    np.testing.assert_array_equal(state.params, case.params)

@@ -338,3 +338,11 @@ def test_verbose_writes_one_line_an_epoch_to_stderr(small, wave, capsys):
     assert out == ""
     assert [line.split(":")[0] for line in err.splitlines()] == ["epoch 1", "epoch 2", "epoch 3"]
     assert "validation score -" in err
+
+
+def test_a_gradient_may_end_within_the_window(small, wave):
+    X, y = wave
+    whole = small().fit(X, y)
+    for steps in (8, 1000):
+        np.testing.assert_array_equal(small(bptt_steps=steps).fit(X, y)._params, whole._params)
+    assert (small(bptt_steps=3).fit(X, y)._params != whole._params).any()

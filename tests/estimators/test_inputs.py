@@ -95,6 +95,7 @@ def test_columns_beside_the_lags_are_named_in_a_warning(small, lags):
         ({"alpha": -1.0}, "alpha"),
         ({"max_grad_norm": 0.0}, "max_grad_norm"),
         ({"max_grad_value": -1.0}, "max_grad_value"),
+        ({"bptt_steps": 0}, "bptt_steps"),
         ({"validation_fraction": 1.0}, "validation_fraction"),
         ({"dtype": "float16"}, "dtype"),
         ({"window_norm": "minmax"}, "window_norm"),

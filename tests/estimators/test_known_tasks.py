@@ -23,6 +23,12 @@ def test_an_lstm_adds_numbers_200_steps_apart_and_a_plain_network_does_not(tasks
 
 
 @pytest.mark.needs_jit
+def test_the_gradient_of_the_last_50_steps_is_enough_to_add(tasks):
+    """How to read a marked number is learned from the second; chrono biases keep the first from the start."""
+    assert tasks.adding(lambda seed: tasks.lstm_for_adding(seed).set_params(bptt_steps=50))[0] < 0.02
+
+
+@pytest.mark.needs_jit
 def test_a_gru_copies_20_signs_over_50_steps(tasks):
     wrong, _ = tasks.copying(tasks.gru_for_copying)
     assert wrong <= 0.01

@@ -101,7 +101,7 @@ def test_different_networks_rules_and_dtypes_go_together():
         job(3, spec=quantile, rule=StepRule(loss="quantile", quantiles=(0.1, 0.5, 0.9))),
         job(4, rule=StepRule(solver="sgd", alpha=0.01)),
         job(5, spec=skip, rule=StepRule(loss="huber", solver="adamw", alpha=0.1)),
-        job(6, rule=StepRule(max_grad_value=1e-3), shuffle=False),
+        job(6, rule=StepRule(max_grad_value=1e-3, bptt_steps=3), shuffle=False),
         job(7),
     ]
     assert_as_alone(jobs)

@@ -50,7 +50,7 @@ class StepRule:
     biases (not for adamw, where ``alpha`` is decoupled decay: ``w -= lr * alpha * w``). The targets and outputs that
     enter l are the normalised ones (``NetworkSpec.window_norm``).
     ``max_grad_value`` bounds each entry of the gradient, penalty included, and ``max_grad_norm`` then its global norm
-    (None: off).
+    (None: off). The gradient goes back through the last ``bptt_steps`` steps of a window (None: through all).
     """
 
     loss: str = "squared_error"
@@ -60,6 +60,7 @@ class StepRule:
     alpha: float = 0.0
     max_grad_norm: float | None = 1.0
     max_grad_value: float | None = None
+    bptt_steps: int | None = None
     momentum: float = 0.9
     nesterov: bool = True
     beta_1: float = 0.9
@@ -137,6 +138,22 @@ def predict(
 def bound(most: float | None) -> float:
     """Largest value allowed: infinity for None."""
     return math.inf if most is None else float(most)
+
+
+def gradient_steps(spec: NetworkSpec, rule: StepRule) -> int:
+    """Steps from the end of a window through which the gradient goes, at most T.
+
+    Raises ``ValueError`` where these are fewer, and the network's runs do not all end with the window's newest step, or
+    the head reads older ones.
+    """
+    n_steps = spec.n_timesteps if rule.bptt_steps is None else min(rule.bptt_steps, spec.n_timesteps)
+    looks_back = spec.attention != "none" or spec.decoder == "recurrent_attention" or spec.learned_state
+    if n_steps < spec.n_timesteps and (looks_back or any(r.reverse or r.dilation > 1 for r in spec.topology.runs)):
+        raise ValueError(
+            f"bptt_steps={rule.bptt_steps} ends the gradient within the window, which does not go with bidirectional "
+            "or dilated layers, attention or learned first states; leave those out or set bptt_steps=None"
+        )
+    return n_steps
 
 
 def check_plain(spec: NetworkSpec) -> None:

@@ -44,6 +44,7 @@ class RecurrentRegressor(FittedMethods, CallbackSupportMixin, RegressorMixin, Ba
         alpha=0.0,
         max_grad_norm=1.0,
         max_grad_value=None,
+        bptt_steps=None,
         shuffle=True,
         random_state=None,
         tol=1e-4,

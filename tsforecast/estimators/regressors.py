@@ -55,6 +55,10 @@ class LSTMRegressor(RecurrentRegressor):
         Bound on the global norm of the gradient of a batch.
     max_grad_value : float or None, default=None
         Bound on each entry of the gradient of a batch, before that on its norm.
+    bptt_steps : int or None, default=None
+        Truncated back-propagation through time, for long windows: the gradient ends so many steps before the end of the
+        window, and the steps before are run forwards only, in less time and memory. That it pays to keep something for
+        longer is not learned; what the last steps teach is used by all. None: back to the first step.
     shuffle : bool, default=True
         Visit windows in a new order each epoch.
     random_state : int, RandomState instance or None, default=None
@@ -187,6 +191,7 @@ class LSTMRegressor(RecurrentRegressor):
         alpha=0.0,
         max_grad_norm=1.0,
         max_grad_value=None,
+        bptt_steps=None,
         shuffle=True,
         random_state=None,
         tol=1e-4,
@@ -313,6 +318,7 @@ class RNNRegressor(RecurrentRegressor):
         alpha=0.0,
         max_grad_norm=1.0,
         max_grad_value=None,
+        bptt_steps=None,
         shuffle=True,
         random_state=None,
         tol=1e-4,

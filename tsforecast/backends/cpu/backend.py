@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from tsforecast.backends.base import StepRule, TrainState, Windows, bound, check_plain, loss_diverged
+from tsforecast.backends.base import StepRule, TrainState, Windows, bound, check_plain, gradient_steps, loss_diverged
 from tsforecast.backends.cpu import epoch
 from tsforecast.backends.cpu.cache import is_kept
 from tsforecast.backends.cpu.memory import pack_flat, packed_state, thread_memory, training_memory, work_buffer
@@ -74,7 +74,7 @@ class CpuBackend:
         n_shards = epoch.shard_count(batch_size)
         n_operations = 3 * operations(spec) * len(order)
         n_threads = thread_count(n_jobs, n_shards, n_operations)
-        plan = make_plan(spec, epoch.most_shard_rows(batch_size), TRAINING)
+        plan = make_plan(spec, epoch.most_shard_rows(batch_size), TRAINING, gradient_steps(spec, rule))
         sync = np.zeros(SYNC_SIZE, dtype=np.int64)
         fixed = (
             sync, plan.net, plan.layers, plan.panels, plan.columns, kernel_rule(rule, spec, state.params.dtype),

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tsforecast.backends.base import StepRule, Windows
+from tsforecast.backends.base import StepRule, Windows, gradient_steps
 from tsforecast.backends.cpu import epoch, member
 from tsforecast.backends.cpu.backend import EVALUATION_ROWS, INFERENCE_ROWS, inference_plan, kernel_data, kernel_rule
 from tsforecast.backends.cpu.memory import aligned_zeros, thread_memory, training_memory, work_buffer
@@ -73,7 +73,8 @@ class _Chunk:
         self._members, self._dtype = members, dtype
         largest = max(m.batch_size for m in members)
         self._n_shards = epoch.shard_count(largest)
-        self._plan = make_plan(spec, max(epoch.most_shard_rows(m.batch_size) for m in members), TRAINING)
+        most_rows = max(epoch.most_shard_rows(m.batch_size) for m in members)
+        self._plan = make_plan(spec, most_rows, TRAINING, gradient_steps(spec, rule))
         self._held_plan = inference_plan(spec, INFERENCE_ROWS)
         plan, held_plan = self._plan, self._held_plan
         networks = member.Networks(

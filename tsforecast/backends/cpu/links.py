@@ -26,6 +26,7 @@ from tsforecast.backends.cpu.tables import (
     STATES,
     STEPS,
     SUMMED,
+    TAPE,
     TARGET,
     TURNED,
     UNITS,
@@ -117,12 +118,13 @@ def gradient_from_above(
     """Gradients by the last state of run ``i``, into dh and dc, and by every output, where these must be added up."""
     layer = layers[i]
     n_rows, n_fed = B * layer[DILATION], layer[ROW] - layer[IN] - 1
-    T, Hp, one = net.n_timesteps, layer[PADDED], np.int64(1)  # a literal would have ``move`` compiled once more
+    T = min(net.n_timesteps, layer[TAPE] * layer[DILATION])
+    Hp, one = layer[PADDED], np.int64(1)  # a literal would have ``move`` compiled once more
     clear(work, net.dh, n_rows * n_fed)
     clear(work, net.dc, n_rows * layer[STATES])
     last = net.dh + (T - 1) % layer[DILATION] * B * n_fed
     if layer[SUMMED] > 0:
-        clear(work, layer[DOUT], layer[STEPS] * n_rows * Hp)
+        clear(work, layer[DOUT], layer[TAPE] * n_rows * Hp)
     for k in range(net.n_layers, len(layers)):
         link = layers[k]
         if link[SOURCE] == i and link[TARGET] == net.n_layers:

@@ -22,7 +22,9 @@ from tsforecast.backends.cpu.tables import (
     KEPT,
     ROW,
     START,
+    STATES,
     STEPS,
+    TAPE,
     UNITS,
     WH_T,
     WX_T,
@@ -49,11 +51,17 @@ def forward(net, layers, B, weights, work):
     for i in range(net.n_layers):
         layer = layers[i]
         links.enter(net, layers, i, B, weights, work)
-        cells.forward(
-            net, layer[STEPS], B * layer[DILATION], layer[IN], layer[UNITS], tail(weights, layer[W]),
-            tail(weights, layer[EXTRA]), tail(work, layer[XH]), tail(work, layer[C]), tail(work, layer[GATES]),
-            tail(work, layer[KEPT]),
-        )  # fmt: skip
+        rows, n_steps, first = B * layer[DILATION], (layer[STEPS] - 1) % layer[TAPE] + 1, 0
+        while first < layer[STEPS]:  # as many steps at a time as are kept; a shorter turn comes first
+            if first > 0:
+                copy_row(work, layer[C] + n_steps * rows * layer[STATES], work, layer[C], rows * layer[STATES])
+                n_steps = layer[TAPE]
+            cells.forward(
+                net, n_steps, rows, layer[IN], layer[UNITS], tail(weights, layer[W]), tail(weights, layer[EXTRA]),
+                tail(work, layer[XH] + first * rows * layer[ROW]), tail(work, layer[C]), tail(work, layer[GATES]),
+                tail(work, layer[KEPT]),
+            )  # fmt: skip
+            first += n_steps
     _head(net, layers, B, weights, work)
 
 
@@ -129,10 +137,11 @@ def backward(
     for i in range(net.n_layers - 1, -1, -1):
         layer = layers[i]
         links.gradient_from_above(net, layers, i, B, n_de * LANES, work)
+        xh = layer[XH] + (layer[STEPS] - layer[TAPE]) * B * layer[DILATION] * layer[ROW]
         cells.backward(
-            net, layer[STEPS], B * layer[DILATION], layer[IN], layer[UNITS],
+            net, layer[TAPE], B * layer[DILATION], layer[IN], layer[UNITS],
             tail(weights, layer[WH_T]), tail(weights, max(0, layer[WX_T])), tail(weights, layer[EXTRA]),
-            tail(work, layer[XH]), tail(work, layer[C]), tail(work, layer[KEPT]), tail(work, layer[GATES]),
+            tail(work, xh), tail(work, layer[C]), tail(work, layer[KEPT]), tail(work, layer[GATES]),
             tail(work, max(0, layer[DOUT])), layer[DOUT] >= 0, layer[DX] >= 0, layer[START] >= 0,
             tail(work, net.dh), tail(work, net.dc), tail(work, net.dz), tail(work, max(0, layer[DX])),
             tail(dw, layer[W]), tail(dw, layer[EXTRA]),

@@ -107,33 +107,36 @@ def operations(spec: NetworkSpec) -> int:
 
 
 @lru_cache(maxsize=8)  # beside those below: looking up one plan is cheaper than its three parts
-def make_plan(spec: NetworkSpec, rows: int, purpose: int) -> Plan:
-    """Lay out a network for ``INFERENCE``, ``TRAINING`` or ``INPUT_GRADIENT``."""
-    net, layers, n_packed, n_work = _offsets(spec, rows, purpose)
+def make_plan(spec: NetworkSpec, rows: int, purpose: int, n_steps: int | None = None) -> Plan:
+    """Lay out a network for ``INFERENCE``, ``TRAINING`` or ``INPUT_GRADIENT``.
+
+    Gradients go back the last ``n_steps`` steps of a window (``base.gradient_steps``), or all.
+    """
+    net, layers, n_packed, n_work = _offsets(spec, rows, purpose, n_steps or spec.n_timesteps)
     runs, columns = _places(spec)
     return Plan(net, layers, _panels(spec, purpose), columns, runs, n_packed, n_work, rows)
 
 
 @lru_cache(maxsize=8)
 def _places(spec: NetworkSpec) -> tuple[np.ndarray, np.ndarray]:
-    net, layers, _, _ = _offsets(spec, 1, INFERENCE)
+    net, layers, _, _ = _offsets(spec, 1, INFERENCE, spec.n_timesteps)
     return places(spec, layers, net.pool, net.head_w, net.head_in, net.head_skip)
 
 
 @lru_cache(maxsize=24)
 def _panels(spec: NetworkSpec, purpose: int) -> np.ndarray:
-    net, layers, _, _ = _offsets(spec, 1, purpose)
+    net, layers, _, _ = _offsets(spec, 1, purpose, spec.n_timesteps)
     return panels(spec, layers, net.pool, net.head_w, net.head_in, net.head_skip, net.head_wt)
 
 
 @lru_cache(maxsize=64)
-def _offsets(spec: NetworkSpec, rows: int, purpose: int) -> tuple[Net, np.ndarray, int, int]:
+def _offsets(spec: NetworkSpec, rows: int, purpose: int, n_steps: int) -> tuple[Net, np.ndarray, int, int]:
     """Net, table of layers and sizes of the buffers; places of weights with a gradient depend on the network alone."""
     T, runs, shape = spec.n_timesteps, spec.topology.runs, CELL_SHAPES[spec.cell]
     head_skip = T * spec.n_features if spec.linear_skip else 0
     head_units, out_width = spec.topology.head_units, whole_vectors(spec.head_size)
     weights, work = _Heap(), _Heap()
-    layers = np.array([_sizes(spec, run, weights) for run in runs])
+    layers = np.array([_sizes(spec, run, n_steps, weights) for run in runs])
     pool = take_weights(spec.attention, head_units, head_units, weights.take)
     head_read = head_units if spec.attention == "none" else 2 * pool.padded
     head_in = head_skip + 1 + head_read
@@ -144,7 +147,7 @@ def _offsets(spec: NetworkSpec, rows: int, purpose: int) -> tuple[Net, np.ndarra
         _lay_out(spec.cell, layer, rows, purpose != INFERENCE, wants_dx, weights, work)
     links = _links(spec)
     if purpose != INFERENCE:
-        _find_gradients(T, rows, layers, links, spec.attention != "none", work)
+        _find_gradients(n_steps, rows, layers, links, spec.attention != "none", work)
     backward = rows * (purpose != INFERENCE)
     widest = max(layer[tables.DILATION] * layer[tables.PADDED] for layer in layers)
     pool = take_buffers(pool, T, rows, purpose != INFERENCE, weights.take, work.take)
@@ -176,7 +179,7 @@ def _offsets(spec: NetworkSpec, rows: int, purpose: int) -> tuple[Net, np.ndarra
     return net, np.concatenate([layers, links]), weights.size, work.size
 
 
-def _sizes(spec: NetworkSpec, run: Run, weights: _Heap) -> np.ndarray:
+def _sizes(spec: NetworkSpec, run: Run, n_steps: int, weights: _Heap) -> np.ndarray:
     """Sizes of a run and places of its weights with a gradient: the first fields of its row."""
     shape, cell = CELL_SHAPES[spec.cell], CELLS[spec.cell]
     layer = np.full(tables.N_FIELDS, -1, dtype=np.int64)
@@ -187,6 +190,7 @@ def _sizes(spec: NetworkSpec, run: Run, weights: _Heap) -> np.ndarray:
     layer[tables.DEPTH] = d + 1 + (h if shape.n_feedback == 1 else shape.n_feedback * hp)
     layer[tables.STATES] = shape.n_states * hp
     layer[tables.STEPS], layer[tables.DILATION] = -(-spec.n_timesteps // run.dilation), run.dilation
+    layer[tables.TAPE] = -(-n_steps // run.dilation)
     layer[tables.W] = weights.take(layer[tables.DEPTH] * cell.n_gates * hp)
     layer[tables.EXTRA] = weights.take(n_extra * hp)
     for state, field in (("h", tables.START), ("c", tables.START_C)):
@@ -200,9 +204,9 @@ def _lay_out(
 ) -> None:
     """Places of a run in the work buffer and of its transposed weights."""
     shape, n_gates = CELL_SHAPES[cell], CELLS[cell].n_gates
-    T, hp, dp = layer[tables.STEPS], layer[tables.PADDED], whole_vectors(layer[tables.IN])
+    T, hp, dp = layer[tables.TAPE], layer[tables.PADDED], whole_vectors(layer[tables.IN])
     rows = rows * layer[tables.DILATION]
-    layer[tables.XH] = work.take((T + 1) * rows * layer[tables.ROW])
+    layer[tables.XH] = work.take((layer[tables.STEPS] + 1) * rows * layer[tables.ROW])
     if not learns:
         layer[tables.C] = work.take(rows * shape.n_states * hp)
         layer[tables.GATES] = work.take(rows * shape.n_gates_kept * shape.blocks_a_panel * LANES)
@@ -235,7 +239,7 @@ def _links(spec: NetworkSpec) -> np.ndarray:
 
 
 def _find_gradients(
-    T: int, rows: int, layers: np.ndarray, links: np.ndarray, head_reads_all: bool, work: _Heap
+    n_steps: int, rows: int, layers: np.ndarray, links: np.ndarray, head_reads_all: bool, work: _Heap
 ) -> None:
     """Where the gradient of every run's outputs stands: with the one run that reads it as it is, or in a sum."""
     for i, layer in enumerate(layers):
@@ -247,8 +251,8 @@ def _find_gradients(
         is_alone = len(readers) == 1 and not to_head and not readers[0, tables.TURNED]
         above = layers[readers[0, tables.TARGET]] if is_alone else layer
         as_it_is = is_alone and above[tables.IN] == layer[tables.UNITS]
-        layer[tables.SUMMED] = not (as_it_is and layer[tables.STEPS] * layer[tables.DILATION] == T)
+        layer[tables.SUMMED] = not (as_it_is and layer[tables.TAPE] * layer[tables.DILATION] == n_steps)
         layer[tables.DOUT] = above[tables.DX]
         if layer[tables.SUMMED]:
-            n_rows = layer[tables.STEPS] * layer[tables.DILATION] * rows
+            n_rows = layer[tables.TAPE] * layer[tables.DILATION] * rows
             layer[tables.DOUT] = work.take(n_rows * layer[tables.PADDED])

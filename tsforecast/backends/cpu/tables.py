@@ -1,14 +1,15 @@
 """Columns of the two tables that tell kernels what a network is: that of layers and links, and that of panels."""
 
 # The table of layers has a row for every run of a cell (``tsforecast.topology``): its sizes (D, H, H in whole vectors,
-# width of a row of xh, rows of the weights, width of a row of c, steps, dilation); its places in the packed weights
+# width of a row of xh, rows of the weights, width of a row of c, steps, dilation; TAPE: how many steps from
+# the last one gradients go back, for which alone c, gates and the like are kept); its places in the packed weights
 # (START, START_C: learned h_0 and c_0, -1: none); and its places in the work buffer. DOUT is where the gradient of its
 # outputs stands (-1: only the last one counts), SUMMED whether that is added up from several places, else it is what
 # the run above has left.
-IN, UNITS, PADDED, ROW, DEPTH, STATES, STEPS, DILATION = range(8)
-W, EXTRA, START, START_C, WH_T, WX_T = range(8, 14)
-XH, C, GATES, KEPT, DX, DOUT, SUMMED = range(14, 21)
-N_FIELDS = 21
+IN, UNITS, PADDED, ROW, DEPTH, STATES, STEPS, DILATION, TAPE = range(9)
+W, EXTRA, START, START_C, WH_T, WX_T = range(9, 15)
+XH, C, GATES, KEPT, DX, DOUT, SUMMED = range(15, 22)
+N_FIELDS = 22
 # Behind the runs, a row for every link: from which run (-1: the window), to which (the number of runs: the head), from
 # which column on, whether time runs the other way, and whether it adds to what an earlier link wrote.
 SOURCE, TARGET, COLUMN, TURNED, ADDS = range(5)

@@ -14,7 +14,7 @@ import numpy as np
 from numba import cuda
 from numpy.typing import NDArray
 
-from tsforecast.backends.base import StepRule, TrainState, Windows, check_plain, loss_diverged
+from tsforecast.backends.base import StepRule, TrainState, Windows, check_plain, gradient_steps, loss_diverged
 from tsforecast.backends.cuda.launches import launch, row_tiles
 from tsforecast.backends.cuda.memory import DeviceWindows, Store, check_starts, frames_of
 from tsforecast.backends.cuda.optimizers import rule_codes, rule_scalars, schedule
@@ -226,6 +226,11 @@ class CudaBackend:
         """Codes, scalars and quantiles on the device."""
         if len(rule.quantiles) != spec.n_quantiles:
             raise ValueError(f"the rule has {len(rule.quantiles)} quantiles, the network {spec.n_quantiles}")
+        if gradient_steps(spec, rule) < spec.n_timesteps:
+            raise BackendUnavailableError(
+                f"device='cuda' takes gradients through whole windows, not through {rule.bptt_steps} steps of them; "
+                "use device='cpu' or bptt_steps=None"
+            )
         arrays = rule_codes(rule), rule_scalars(rule), np.array(rule.quantiles, dtype=np.float32)
         return tuple(
             self._store.upload(name, a) for name, a in zip(("codes", "rule", "quantiles"), arrays, strict=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tsforecast.backends.base import StepRule, TrainState, Windows, check_plain
+from tsforecast.backends.base import StepRule, TrainState, Windows, check_plain, gradient_steps
 from tsforecast.backends.reference import losses, network, optimizers
 from tsforecast.backends.reference.decoder import Teacher
 from tsforecast.backends.reference.windows import Frame, gather, gather_future, gather_targets, normalise
@@ -71,7 +71,7 @@ class ReferenceBackend:
         """Loss of one batch with its penalty, and its gradient ``[P]`` before clipping."""
         w = params.astype(np.float64)
         weights = windows.weights[rows].astype(np.float64)
-        loss, gradient, _ = _differentiate(spec, rule, w, windows, rows, weights)
+        loss, gradient, _ = _differentiate(spec, rule, w, windows, rows, weights, gradient_steps(spec, rule))
         if rule.solver != "adamw":
             decay = rule.alpha / weights.sum() * w * spec.is_weight()
             loss += 0.5 * float(decay @ w)
@@ -81,7 +81,7 @@ class ReferenceBackend:
     def state_gradients(self, spec: NetworkSpec, rule: StepRule, params: NDArray, windows: Windows) -> Array:
         """Norm of the derivative of a window's own loss by the hidden state of every run and step, ``[runs,T]``.
 
-        The root of the mean square over the windows; ``windows.weights`` and the penalty are left out.
+        The root of the mean square over the windows; weights, penalty and ``bptt_steps`` are left out.
         """
         w, squares = params.astype(np.float64), np.zeros((len(spec.topology.runs), spec.n_timesteps))
         for rows in _chunks(len(windows), CHUNK_ROWS // 8):
@@ -159,7 +159,13 @@ def _read(spec: NetworkSpec, windows: Windows, rows: NDArray[np.int64]) -> tuple
 
 
 def _differentiate(
-    spec: NetworkSpec, rule: StepRule, w: Array, windows: Windows, rows: NDArray[np.int64], weights: Array
+    spec: NetworkSpec,
+    rule: StepRule,
+    w: Array,
+    windows: Windows,
+    rows: NDArray[np.int64],
+    weights: Array,
+    n_steps: int | None = None,  # that the gradient goes back; None: all
 ) -> tuple[float, Array, list[Array]]:
     """Loss of a batch, and its derivatives by the parameters and by the states of all runs."""
     z, future, frame, target = _read(spec, windows, rows)
@@ -167,7 +173,7 @@ def _differentiate(
     teacher = None if windows.forced is None else Teacher(target, windows.forced[rows].astype(bool))
     output, tape = network.forward(spec, w, z, future, teacher)
     loss, d_output = losses.batch_loss(rule, _by_quantile(spec, output), target, weights)
-    gradient = network.backward(spec, w, z, tape, d_output.reshape(output.shape))
+    gradient = network.backward(spec, w, z, tape, d_output.reshape(output.shape), n_steps)
     return loss, gradient.params, gradient.states
 
 

@@ -69,6 +69,7 @@ def backward(
     x: Array,  # [B,T,F]
     tape: Tape,
     dy: Array,  # [B,K*Q]
+    n_steps: int | None = None,  # from the end of the window, that the gradient goes back; see ``base.gradient_steps``
 ) -> Gradient:
     """Undo ``forward``."""
     p = spec.views(params)
@@ -80,12 +81,12 @@ def backward(
         dlast, dfuture = decoder.backward(spec, p, dp, tape.head, dy, dh)  # 2
     else:
         dx, dfuture = head.backward(spec, p, dp, x, tape.head, dy, dh)  # 2
-    runs = spec.topology.runs
+    runs, first = spec.topology.runs, 0 if n_steps is None else spec.n_timesteps - n_steps
     for i in reversed(range(len(runs))):
         r = runs[i]
         own, d_own = run.params_of(p, r.name), run.params_of(dp, r.name)
         d_state = dlast if i == spec.topology.decoder_source else None
-        dread = run.backward(spec.cell, r, dh[i], tape.runs[i], own, d_own, d_state)  # 1c
+        dread = run.backward(spec.cell, r, dh[i], tape.runs[i], own, d_own, d_state, first)  # 1c
         for link in r.links:
             if link.source == WINDOW:
                 dx += dread.transpose(1, 0, 2)  # 1b 1a

@@ -70,14 +70,16 @@ def backward(
     p: Params,
     dp: Params,  # accumulated into
     dlast: State | None = None,  # [B,H] each: derivatives by the state after the last step, beside those in dh
+    first: int = 0,  # step at which the way back ends, its state before taken as given; above 0: forward, dilation 1
 ) -> Array:
     """Undo ``forward``; return ``dx [T,B,D]``."""
     turned = dh[::-1] if run.reverse else dh  # 1c
-    dx = np.empty((*dh.shape[:2], run.inputs))
+    dx = np.zeros((*dh.shape[:2], run.inputs))
     states = CELL_SPECS[cell].states
     for j, part in enumerate(tape.parts):
-        here = slice(j, None, run.dilation)
+        here = slice(first + j, None, run.dilation)
         from_above = turned[here]
+        part = layer.Tape(part.x[first:], part.h[first:], part.kept[first:], part.last)
         own = dlast if j == (len(dh) - 1) % run.dilation else None
         dx[here], dstart = layer.backward(CELLS[cell], from_above, part, p, dp, len(states), from_above, own)  # 1b
         for state, derivative in zip(states, dstart, strict=True):
