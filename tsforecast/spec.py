@@ -6,7 +6,7 @@ Letters: T steps of a window, F features a step, H units, G gates, K outputs (ho
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -70,6 +70,8 @@ WINDOW_NORMS = {"none": 0, "center": 1, "standard": 2}
 SCHEDULES = ("constant", "cosine", "exponential", "step")
 DECODERS = ("dense", "recurrent", "recurrent_attention")
 ATTENTIONS = ("none", "additive", "dot")
+ZONED_STATES = ("h", "c")  # what ``NetworkSpec.zoneout`` lets keep their old value, where a cell has them
+SCALED_BY = ("n", "m")  # states that only scale another one
 LEARNED_STATES = ("h", "c")  # what ``NetworkSpec.learned_state`` makes parameters, where a cell has them
 
 
@@ -147,6 +149,9 @@ class NetworkSpec:
     n_future : int
         Known-future inputs E of each output step. They stand behind the window, K*E numbers, time-major; the decoder
         reads those of its step, the dense head reads all.
+    dropout, recurrent_dropout, zoneout : float
+        Rates, from 0 and below 1, of the noise in training: on what runs pass upwards, on h where the recurrent
+        multiply reads it, and of states that keep their old value; see ``backends.reference.noise``.
     """
 
     n_timesteps: int
@@ -165,6 +170,9 @@ class NetworkSpec:
     attention: str = "none"
     decoder: str = "dense"
     n_future: int = 0
+    dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+    zoneout: float = 0.0
 
     def __post_init__(self):
         sizes = (self.n_timesteps, self.n_features, self.n_outputs, self.n_quantiles, *self.hidden_sizes)
@@ -180,7 +188,26 @@ class NetworkSpec:
             raise ValueError(
                 "attention= and linear_skip= belong to decoder='dense'; leave them out with another decoder"
             )
+        self._check_noise()
         _ = self.topology  # refuses what cannot be arranged
+
+    def _check_noise(self) -> None:
+        """Refuse rates that are none, and noise on what a network does not have."""
+        rates = {name: getattr(self, name) for name in ("dropout", "recurrent_dropout", "zoneout")}
+        for name, rate in rates.items():
+            if not 0.0 <= rate < 1.0:
+                raise ValueError(f"{name} must be a rate from 0 up to, but not, 1, got {rate}")
+        if any(rates.values()) and self.decoder != "dense":
+            raise ValueError(
+                f"dropout=, recurrent_dropout= and zoneout= belong to decoder='dense', got {self.decoder!r}"
+            )
+        if self.recurrent_dropout and not CELLS[self.cell].recurrent:
+            raise ValueError(f"the cell {self.cell!r} has no recurrent multiply for recurrent_dropout=; take zoneout=")
+        if self.zoneout and set(CELLS[self.cell].states) & set(SCALED_BY):
+            raise ValueError(
+                f"the cell {self.cell!r} holds its state by a normaliser, of which zoneout= has no mean for inference; "
+                "take dropout= or recurrent_dropout="
+            )
 
     @cached_property
     def topology(self) -> Topology:
@@ -207,6 +234,16 @@ class NetworkSpec:
             self.n_timesteps, self.n_features, self.hidden_sizes, self.n_outputs, self.n_quantiles, self.window_norm,
             self.season_length, self.linear_skip, self.cell,
         )  # fmt: skip
+
+    @property
+    def zoned_states(self) -> tuple[str, ...]:
+        """States that keep their old value at the rate ``zoneout``."""
+        return tuple(state for state in CELLS[self.cell].states if state in ZONED_STATES)
+
+    @property
+    def without_dropout(self) -> NetworkSpec:
+        """The same network in inference; zoneout is there, too, by its expectation."""
+        return replace(self, dropout=0.0, recurrent_dropout=0.0) if self.dropout or self.recurrent_dropout else self
 
     @property
     def row_size(self) -> int:

@@ -70,12 +70,16 @@ class StepRule:
 
 @dataclass
 class TrainState:
-    """What training changes: ``params [P]``, the optimiser's ``m [P]`` and ``v [P]``, and the steps taken."""
+    """What training changes: ``params [P]``, the optimiser's ``m [P]`` and ``v [P]``, and the steps taken.
+
+    ``seed`` is that of the noise in training (``NetworkSpec.dropout`` and so on), of which every step has another one.
+    """
 
     params: np.ndarray
     m: np.ndarray = field(init=False)
     v: np.ndarray = field(init=False)
     step: int = 0
+    seed: int = 0
 
     def __post_init__(self):
         self.m = np.zeros_like(self.params)
@@ -129,7 +133,7 @@ def predict(
     """``Backend.predict`` of that device, or, for a first few windows on the CPU, the same bits without compiling."""
     from tsforecast.backends import plain
 
-    device = _resolved(device)
+    device, spec = _resolved(device), spec.without_dropout
     if device == "cpu" and plain.is_worth_it(spec, len(x_starts)):
         return plain.predict(spec, params, values, x_starts)
     return get_backend(device).predict(spec, params, values, x_starts, n_jobs)

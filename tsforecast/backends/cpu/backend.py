@@ -189,6 +189,8 @@ def _check_supported(spec: NetworkSpec) -> None:
             f"the cpu backend has no kernels for the cell {spec.cell!r}, only for {', '.join(SUPPORTED_CELLS)}; "
             "the reference backend runs every cell"
         )
+    if spec.dropout or spec.recurrent_dropout or spec.zoneout:
+        raise ValueError("the cpu backend has no kernels for dropout and zoneout; the reference backend has them")
     if spec.decoder != "dense" or spec.n_future:
         raise ValueError("the cpu backend has no kernels for decoders; the reference backend has them")
 

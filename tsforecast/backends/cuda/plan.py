@@ -78,8 +78,8 @@ def padded_size(spec: NetworkSpec) -> int:
         )
     if not spec.is_plain_stack:
         raise BackendUnavailableError(
-            "device='cuda' has no kernels for bidirectional, residual or dilated layers, nor for learned states; "
-            "device='cpu' and the reference backend have them"
+            "device='cuda' has no kernels for bidirectional, residual or dilated layers, learned states, dropout "
+            "and zoneout; device='cpu' and the reference backend have them"
         )
     widest = max(spec.hidden_sizes)
     if widest > WIDEST:

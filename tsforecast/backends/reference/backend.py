@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tsforecast.backends.base import StepRule, TrainState, Windows, check_plain, gradient_steps
 from tsforecast.backends.reference import losses, network, optimizers
 from tsforecast.backends.reference.decoder import Teacher
+from tsforecast.backends.reference.noise import Noise
 from tsforecast.backends.reference.windows import Frame, gather, gather_future, gather_targets, normalise
 from tsforecast.exceptions import DivergedError
 from tsforecast.spec import NetworkSpec
@@ -55,7 +56,8 @@ class ReferenceBackend:
             weight = float(windows.weights[rows].sum(dtype=np.float64))
             if weight == 0.0:
                 continue
-            loss, gradient = self.loss_and_gradient(spec, rule, state.params, windows, rows)
+            noise = Noise(spec, state.seed, state.step, len(rows))
+            loss, gradient = self.loss_and_gradient(spec, rule, state.params, windows, rows, noise)
             if not np.isfinite(loss):
                 raise DivergedError(
                     f"the training loss of batch {batch} is {loss}; lower learning_rate_init or scale the data"
@@ -66,12 +68,19 @@ class ReferenceBackend:
         return total / total_weight
 
     def loss_and_gradient(
-        self, spec: NetworkSpec, rule: StepRule, params: NDArray, windows: Windows, rows: NDArray[np.int64]
+        self,
+        spec: NetworkSpec,
+        rule: StepRule,
+        params: NDArray,
+        windows: Windows,
+        rows: NDArray[np.int64],
+        noise: Noise | None = None,
     ) -> tuple[float, Array]:
         """Loss of one batch with its penalty, and its gradient ``[P]`` before clipping."""
         w = params.astype(np.float64)
         weights = windows.weights[rows].astype(np.float64)
-        loss, gradient, _ = _differentiate(spec, rule, w, windows, rows, weights, gradient_steps(spec, rule))
+        n_steps = gradient_steps(spec, rule)
+        loss, gradient, _ = _differentiate(spec, rule, w, windows, rows, weights, n_steps, noise)
         if rule.solver != "adamw":
             decay = rule.alpha / weights.sum() * w * spec.is_weight()
             loss += 0.5 * float(decay @ w)
@@ -166,12 +175,13 @@ def _differentiate(
     rows: NDArray[np.int64],
     weights: Array,
     n_steps: int | None = None,  # that the gradient goes back; None: all
+    noise: Noise | None = None,
 ) -> tuple[float, Array, list[Array]]:
     """Loss of a batch, and its derivatives by the parameters and by the states of all runs."""
     z, future, frame, target = _read(spec, windows, rows)
     target = frame.to_network(target)
     teacher = None if windows.forced is None else Teacher(target, windows.forced[rows].astype(bool))
-    output, tape = network.forward(spec, w, z, future, teacher)
+    output, tape = network.forward(spec, w, z, future, teacher, noise)
     loss, d_output = losses.batch_loss(rule, _by_quantile(spec, output), target, weights)
     gradient = network.backward(spec, w, z, tape, d_output.reshape(output.shape), n_steps)
     return loss, gradient.params, gradient.states

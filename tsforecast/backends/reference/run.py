@@ -18,15 +18,16 @@ import numpy as np
 from tsforecast.backends.reference import layer
 from tsforecast.backends.reference.cell import Array, Params, State
 from tsforecast.backends.reference.cells import CELLS
+from tsforecast.backends.reference.noise import RunNoise
 from tsforecast.spec import CELLS as CELL_SPECS
 from tsforecast.topology import Run
 
 
 class Tape(NamedTuple):
-    """What the backward pass needs: the hidden states in the order of time, and a tape for every j of line 1b."""
+    """What the backward pass needs, and what others read."""
 
-    h: Array  # [T,B,H]
-    parts: list[layer.Tape]
+    h: Array  # [T,B,H] hidden states in the order of time
+    parts: list[layer.Tape]  # for every j of line 1b
 
     def last(self, run: Run) -> Array:
         """``[B,H]`` the state that the run ends with."""
@@ -48,6 +49,7 @@ def forward(
     run: Run,
     x: Array,  # [T,B,D]
     p: Params,
+    noise: RunNoise | None = None,
 ) -> Tape:
     """Go over all steps."""
     turned = x[::-1] if run.reverse else x  # 1a
@@ -57,8 +59,11 @@ def forward(
     )
     parts = []
     for j in range(run.dilation):
-        parts.append(layer.forward(CELLS[cell], turned[j :: run.dilation], p, start))  # 1b
-        h[j :: run.dilation] = parts[-1].h[1:]
+        here = slice(j, None, run.dilation)
+        parts.append(
+            layer.forward(CELLS[cell], turned[here], p, start, None if noise is None else noise.of_steps(here))
+        )  # 1b
+        h[here] = parts[-1].h[1:]
     return Tape(h[::-1] if run.reverse else h, parts)  # 1c
 
 
@@ -79,7 +84,8 @@ def backward(
     for j, part in enumerate(tape.parts):
         here = slice(first + j, None, run.dilation)
         from_above = turned[here]
-        part = layer.Tape(part.x[first:], part.h[first:], part.kept[first:], part.last)
+        noise = None if part.noise is None else part.noise.of_steps(slice(first, None))
+        part = layer.Tape(part.x[first:], part.h[first:], part.kept[first:], part.last, noise)
         own = dlast if j == (len(dh) - 1) % run.dilation else None
         dx[here], dstart = layer.backward(CELLS[cell], from_above, part, p, dp, len(states), from_above, own)  # 1b
         for state, derivative in zip(states, dstart, strict=True):
