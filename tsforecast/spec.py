@@ -61,6 +61,8 @@ CELLS = {
     "lstm_full_gate_recurrence": CellSpec("ifgo", (*_HC, "i", "f", "o"), {"w_g": (3, 3)}, keeps=_FORGETS),
     "slstm": CellSpec("ifzo", (*_HC, "n", "m"), keeps=_FORGETS),
     "gru": CellSpec("rzn", extras={"b_h": (1,)}, keeps=("z", 1.0)),
+    "mingru": CellSpec("zg", recurrent=False, keeps=("z", -1.0)),
+    "minlstm": CellSpec("ifg", recurrent=False, keeps=_FORGETS),
 }
 
 # Codes are what compiled kernels see; names are what users type.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tsforecast import GRURegressor, LSTMRegressor, RNNRegressor
+from tsforecast import GRURegressor, LSTMRegressor, RNNRegressor, SLSTMRegressor
 
 T, F = 6, 2
 MODELS = [
@@ -85,6 +85,26 @@ def test_names_of_a_gru(rng):
     found = GRURegressor(3, max_iter=1, random_state=0).fit(X, X[:, 0]).trace(X)
     n, z, h = (found[0, name] for name in "nzh")
     np.testing.assert_allclose(h[:, 1:], (1 - z[:, 1:]) * n[:, 1:] + z[:, 1:] * h[:, :-1], rtol=0, atol=1e-14)
+
+
+def test_names_of_an_slstm(rng):
+    X = rng.normal(size=(4, T))
+    found = SLSTMRegressor(3, max_iter=1, random_state=0).fit(X, X[:, 0]).trace(X)
+    c, n, m, i, f, z, o, h = (found[0, name] for name in "cnmifzoh")
+    np.testing.assert_allclose(c[:, 1:], f[:, 1:] * c[:, :-1] + i[:, 1:] * z[:, 1:], rtol=0, atol=1e-14)
+    np.testing.assert_allclose(n[:, 1:], f[:, 1:] * n[:, :-1] + i[:, 1:], rtol=0, atol=1e-14)
+    np.testing.assert_allclose(h, o * c / n, rtol=0, atol=1e-14)
+    assert n.min() >= 1
+    assert m.shape == h.shape
+
+
+def test_names_of_minimal_cells(rng):
+    X = rng.normal(size=(4, T))
+    for model, old, new in ((GRURegressor, None, "z"), (LSTMRegressor, "f", "i")):
+        found = model(3, variant="minimal", max_iter=1, random_state=0).fit(X, X[:, 0]).trace(X)
+        write, g, h = (found[0, name][:, 1:] for name in (new, "g", "h"))
+        keep = 1 - write if old is None else found[0, old][:, 1:]
+        np.testing.assert_allclose(h, keep * found[0, "h"][:, :-1] + write * g, rtol=0, atol=1e-14)
 
 
 def test_what_cannot_be_attributed_is_refused(rng):

@@ -12,6 +12,8 @@ from tsforecast.spec import CELLS
 T = 10
 MODELS = {
     "gru": GRURegressor(8),
+    "mingru": GRURegressor((8, 8), variant="minimal"),
+    "minlstm": LSTMRegressor((8, 8), variant="minimal"),
     "slstm": SLSTMRegressor(8),
     "rnn_tanh": RNNRegressor(8),
     "rnn_relu": RNNRegressor(8, activation="relu"),
@@ -49,7 +51,7 @@ def test_it_learns_streams_and_comes_back_from_a_file(cell, windows, tmp_path):
 
 
 @pytest.mark.needs_jit
-@pytest.mark.parametrize("cell", ["gru", "slstm", "rnn_tanh", "lstm_peephole", "lstm_full_gate_recurrence"])
+@pytest.mark.parametrize("cell", ["gru", "slstm", "minlstm", "rnn_tanh", "lstm_peephole", "lstm_full_gate_recurrence"])
 def test_the_bits_do_not_depend_on_threads(cell, windows):
     X, y = windows
     fits = [
@@ -64,6 +66,10 @@ def test_what_excludes_itself_is_refused(windows):
             LSTMRegressor(4, **options).fit(*windows)
     with pytest.raises(ValueError, match="'variant' parameter"):
         LSTMRegressor(4, variant="no_gate").fit(*windows)
+    with pytest.raises(ValueError, match="exclude one another"):
+        LSTMRegressor(4, coupled_gates=True, variant="minimal").fit(*windows)
+    with pytest.raises(ValueError, match="'variant' parameter"):
+        GRURegressor(4, variant="no_input_gate").fit(*windows)
     with pytest.raises(ValueError, match="'activation' parameter"):
         RNNRegressor(4, activation="gelu").fit(*windows)
 

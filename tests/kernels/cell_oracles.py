@@ -96,6 +96,24 @@ def exponential(x, p, n):
     return out
 
 
+def gates_of_the_input(x, p, n, letters):
+    """Sections 3.1 and 3.2 of Feng et al.: what a gate reads is the input, and the candidate is linear."""
+    w, y, out = Weights(p, letters, n), [0.0] * n, []
+    for x_t in x:
+        new = []
+        for j in range(n):
+            a = {letter: w.from_input(letter, j, x_t) + w.bias(letter, j) for letter in letters}
+            if "z" in letters:
+                keep, write = 1.0 - sigma(a["z"]), sigma(a["z"])
+            else:
+                total = sigma(a["f"]) + sigma(a["i"])
+                keep, write = sigma(a["f"]) / total, sigma(a["i"]) / total
+            new.append(keep * y[j] + write * a["g"])
+        y = new
+        out.append(y)
+    return out
+
+
 def identity(a):
     return a
 
@@ -114,6 +132,8 @@ ORACLES = {
     "lstm_full_gate_recurrence": greff,
     "slstm": exponential,
     "gru": reset_after,
+    "mingru": lambda x, p, n: gates_of_the_input(x, p, n, "zg"),
+    "minlstm": lambda x, p, n: gates_of_the_input(x, p, n, "ifg"),
 }
 
 

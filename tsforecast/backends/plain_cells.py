@@ -109,6 +109,23 @@ def _gru(x: list[Array], p: Params) -> list[Array]:
     return states
 
 
+def _minimal(x: list[Array], p: Params, is_lstm: bool) -> list[Array]:
+    """The minGRU and the minLSTM."""
+    h = np.zeros((len(x[0]), p["w_x"].shape[1] // (3 if is_lstm else 2)), p["w_x"].dtype)
+    one, states = np.ones_like(h), []
+    for x_t in x:
+        sums = chain([x_t, one[:, :1]], [p["w_x"], p["b"][None]])  # 1a
+        *gates, g = np.split(sums, 3 if is_lstm else 2, axis=1)  # 2a
+        if is_lstm:
+            above_i, above_f = (one + _exp(0 - a, 37.0) for a in gates)  # 2c
+            w = above_f * (one / (above_i + above_f))
+        else:
+            w = one / _sigmoid_denominator(gates[0])  # 2b
+        h = fma(w, g - h, h)  # 3a
+        states.append(h)
+    return states
+
+
 def _rnn(x: list[Array], p: Params, rectified: bool) -> list[Array]:
     """The plain recurrent network."""
     h = np.zeros((len(x[0]), len(p["w_h"])), p["w_h"].dtype)
@@ -132,6 +149,8 @@ LAYERS: dict[str, Layer] = {
     "lstm_full_gate_recurrence": _lstm,
     "slstm": _slstm,
     "gru": _gru,
+    "mingru": partial(_minimal, is_lstm=False),
+    "minlstm": partial(_minimal, is_lstm=True),
     "rnn_tanh": partial(_rnn, rectified=False),
     "rnn_relu": partial(_rnn, rectified=True),
 }
@@ -159,10 +178,10 @@ def _tanh(x: Array) -> Array:
     return above / below
 
 
-def _reduced(x: Array, slope: float) -> tuple[Array, Array, Array]:
-    """N as the low bits of an integer, f and q(f) of t = slope x = n + f."""
+def _reduced(x: Array, slope: float, bound: float | None = None) -> tuple[Array, Array, Array]:
+    """N as the low bits of an integer, f and q(f) of t = slope x = n + f, with x up to ``bound`` in size."""
     dtype = x.dtype.type
-    bound, factor = dtype(clamp_of(x.dtype.name, slope)), dtype(slope)
+    bound, factor = dtype(clamp_of(x.dtype.name, slope) if bound is None else bound), dtype(slope)
     x = np.where(x > bound, bound, x)
     x = np.where(x < -bound, -bound, x)
     magic = dtype(1.5 * 2.0 ** MANTISSA_BITS[x.dtype.name])
@@ -181,7 +200,11 @@ def _times_power(y: Array, n: Array) -> Array:
 
 
 def _decay(x: Array) -> Array:
-    n, f, q = _reduced(np.where(x < 0, x, 0 - x), LOG2_E)
+    return _exp(np.where(x < 0, x, 0 - x))
+
+
+def _exp(x: Array, bound: float | None = None) -> Array:
+    n, f, q = _reduced(x, LOG2_E, bound)
     return _times_power(fma(f, q, np.ones_like(f)), n)
 
 

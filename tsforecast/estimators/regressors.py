@@ -10,14 +10,16 @@ from tsforecast.estimators.base import RecurrentRegressor
 
 VARIANTS = ("no_input_gate", "no_forget_gate", "no_output_gate", "no_input_activation", "no_output_activation",
             "full_gate_recurrence")  # fmt: skip
+_MINIMAL = "minimal"
 
 
 _LSTM_CONSTRAINTS = {
     **RecurrentRegressor._parameter_constraints,
     "peepholes": ["boolean"],
     "coupled_gates": ["boolean"],
-    "variant": [StrOptions(set(VARIANTS)), None],
+    "variant": [StrOptions({*VARIANTS, _MINIMAL}), None],
 }
+_GRU_CONSTRAINTS = {**RecurrentRegressor._parameter_constraints, "variant": [StrOptions({_MINIMAL}), None]}
 _RNN_CONSTRAINTS = {**RecurrentRegressor._parameter_constraints, "activation": [StrOptions({"tanh", "relu"})]}
 
 
@@ -135,7 +137,8 @@ class LSTMRegressor(RecurrentRegressor):
         Forget just what is written: the forget gate is one minus the input gate, three quarters of the weights [3]_.
     variant : str or None, default=None
         Another member of the search over LSTMs [3]_: ``"no_input_gate"``, ``"no_forget_gate"``, ``"no_output_gate"``,
-        ``"no_input_activation"``, ``"no_output_activation"`` or ``"full_gate_recurrence"``. One of ``peepholes``,
+        ``"no_input_activation"``, ``"no_output_activation"`` or ``"full_gate_recurrence"``; or ``"minimal"``, the
+        minLSTM [4]_: no cell, no output gate, and gates that read the input alone. One of ``peepholes``,
         ``coupled_gates`` and ``variant`` at a time.
 
     Attributes
@@ -163,6 +166,7 @@ class LSTMRegressor(RecurrentRegressor):
     .. [1] S. Hochreiter, J. Schmidhuber: Long short-term memory. Neural Computation 9(8), 1997.
     .. [2] F. Gers, J. Schmidhuber: Recurrent nets that time and count. IJCNN 2000.
     .. [3] K. Greff, R. Srivastava, J. Koutnik, B. Steunebrink, J. Schmidhuber: LSTM: a search space odyssey. 2015.
+    .. [4] L. Feng, F. Tung, M. Ahmed, Y. Bengio, H. Hajimirsadeghi: Were RNNs all we needed? arXiv 2410.01201, 2024.
 
     Examples
     --------
@@ -237,26 +241,44 @@ class LSTMRegressor(RecurrentRegressor):
                 f"peepholes={self.peepholes}, coupled_gates={self.coupled_gates} and variant={self.variant!r} exclude "
                 "one another; set one of them"
             )
+        if self.variant == _MINIMAL:
+            return "minlstm"
         return f"lstm_{names[0]}" if names else "lstm"
 
 
-def _shares_parameters(own: str, references: str):
-    """Class decorator: adds to the docstring the parameters shared with ``LSTMRegressor``, the class's own, sources."""
-    shared = inspect.cleandoc(LSTMRegressor.__doc__ or "")
-    shared = shared[shared.index("Parameters\n---") : shared.index("References\n---")]
-    shared = re.sub(r"peepholes : bool.*?(?=\nAttributes)", own, shared, flags=re.DOTALL)
+def _shares_parameters(own: str, references: str, **defaults: object):
+    """Class decorator: the docstring and signature of the shared parameters, the class's own after them, sources."""
+    doc = inspect.cleandoc(LSTMRegressor.__doc__ or "")
+    doc = doc[doc.index("Parameters\n---") : doc.index("References\n---")]
+    doc = re.sub(r"peepholes : bool.*?(?=\nAttributes)", own, doc, flags=re.DOTALL)
+    shared = inspect.signature(RecurrentRegressor.__init__)
+    added = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value) for name, value in defaults.items()]
+    signature = shared.replace(parameters=[*shared.parameters.values(), *added])
+
+    def __init__(self, *args, **kwargs):
+        given = signature.bind(self, *args, **kwargs)
+        given.apply_defaults()
+        self._set_parameters(given.arguments)
+
+    __init__.__signature__ = signature  # type: ignore[attr-defined]  # which scikit-learn reads the names from
 
     def extend(cls):
-        cls.__doc__ = f"{inspect.cleandoc(cls.__doc__)}\n\n{shared}References\n----------\n{references}\n"
+        cls.__doc__ = f"{inspect.cleandoc(cls.__doc__)}\n\n{doc}References\n----------\n{references}\n"
+        cls.__init__ = __init__
         return cls
 
     return extend
 
 
 @_shares_parameters(
-    own="",
+    own="""variant : {"minimal"} or None, default=None
+    ``"minimal"`` is the minGRU [2]_: no reset gate, no tanh, and an update gate and candidate that read the input
+    alone, so that one multiply serves all steps of a window.
+""",
     references=""".. [1] K. Cho et al.: Learning phrase representations using RNN encoder-decoder for statistical
-   machine translation. EMNLP 2014.""",
+   machine translation. EMNLP 2014.
+.. [2] L. Feng, F. Tung, M. Ahmed, Y. Bengio, H. Hajimirsadeghi: Were RNNs all we needed? arXiv 2410.01201, 2024.""",
+    variant=None,
 )
 class GRURegressor(RecurrentRegressor):
     """Gated recurrent unit network for windows of a time series.
@@ -265,9 +287,11 @@ class GRURegressor(RecurrentRegressor):
     of the weights of an LSTM of as many units.
     """
 
+    _parameter_constraints: dict = _GRU_CONSTRAINTS
+
     @property
     def _cell(self) -> str:
-        return "gru"
+        return "gru" if self.variant is None else "mingru"
 
 
 @_shares_parameters(
@@ -293,6 +317,7 @@ class SLSTMRegressor(RecurrentRegressor):
     Of every layer. ``"relu"`` has no bound: keep ``max_grad_norm``.
 """,
     references=".. [1] J. Elman: Finding structure in time. Cognitive Science 14(2), 1990.",
+    activation="tanh",
 )
 class RNNRegressor(RecurrentRegressor):
     """Plain recurrent (Elman) network for windows of a time series.
@@ -302,56 +327,6 @@ class RNNRegressor(RecurrentRegressor):
     """
 
     _parameter_constraints: dict = _RNN_CONSTRAINTS
-
-    def __init__(
-        self,
-        hidden_layer_sizes=(50,),
-        *,
-        n_features_per_step=1,
-        lag_order="auto",
-        loss="squared_error",
-        solver="adam",
-        learning_rate_init=1e-3,
-        learning_rate="constant",
-        batch_size="auto",
-        max_iter=200,
-        alpha=0.0,
-        max_grad_norm=1.0,
-        max_grad_value=None,
-        bptt_steps=None,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        warm_start=False,
-        verbose=0,
-        n_jobs=None,
-        device="cpu",
-        dtype="float32",
-        standardize=True,
-        window_norm="none",
-        season_length=0,
-        linear_skip=False,
-        quantiles=(0.1, 0.5, 0.9),
-        huber_delta=1.0,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        lr_gamma=0.95,
-        lr_step_size=30,
-        recurrent_init="orthogonal",
-        bias_init="unit",
-        attention=None,
-        decoder="dense",
-        n_future_features=0,
-        teacher_forcing=0.0,
-        activation="tanh",
-    ):
-        self._set_parameters(locals())
 
     @property
     def _cell(self) -> str:

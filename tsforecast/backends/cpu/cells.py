@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from numba import types
 
-from tsforecast.backends.cpu import gru, lstm, rnn, slstm
+from tsforecast.backends.cpu import gru, lstm, minimal, rnn, slstm
 from tsforecast.backends.cpu.jit import twin_of
 
 CELLS = {
@@ -22,6 +22,8 @@ CELLS = {
     "lstm_full_gate_recurrence": lstm.make_kernels(gate_recurrence=True),
     "slstm": slstm.KERNELS,
     "gru": gru.KERNELS,
+    "mingru": minimal.make_kernels(is_lstm=False),
+    "minlstm": minimal.make_kernels(is_lstm=True),
     "rnn_tanh": rnn.make_kernels(rectified=False),
     "rnn_relu": rnn.make_kernels(rectified=True),
 }

@@ -99,8 +99,10 @@ class _Heap:
 @lru_cache(maxsize=64)
 def operations(spec: NetworkSpec) -> int:
     """Additions and multiplications of all steps for the forecast of one window; learning takes 3 times as many."""
-    n_gates = CELLS[spec.cell].n_gates
-    a_step = sum(2 * n_gates * run.units * (run.inputs + 1 + run.units) for run in spec.topology.runs)
+    cell = CELLS[spec.cell]
+    a_step = sum(
+        2 * cell.n_gates * run.units * (run.inputs + 1 + cell.recurrent * run.units) for run in spec.topology.runs
+    )
     if spec.attention == "additive":
         a_step += 2 * spec.topology.head_units**2
     return spec.n_timesteps * a_step
@@ -187,7 +189,7 @@ def _sizes(spec: NetworkSpec, run: Run, n_steps: int, weights: _Heap) -> np.ndar
     n_extra = sum(n for name in shape.extras for n in cell.extras[name])
     layer[[tables.IN, tables.UNITS, tables.PADDED]] = d, h, hp
     layer[tables.ROW] = d + 1 + shape.n_feedback * hp
-    layer[tables.DEPTH] = d + 1 + (h if shape.n_feedback == 1 else shape.n_feedback * hp)
+    layer[tables.DEPTH] = d + 1 + cell.recurrent * (h if shape.n_feedback == 1 else shape.n_feedback * hp)
     layer[tables.STATES] = shape.n_states * hp
     layer[tables.STEPS], layer[tables.DILATION] = -(-spec.n_timesteps // run.dilation), run.dilation
     layer[tables.TAPE] = -(-n_steps // run.dilation)
@@ -211,7 +213,7 @@ def _lay_out(
         layer[tables.C] = work.take(rows * shape.n_states * hp)
         layer[tables.GATES] = work.take(rows * shape.n_gates_kept * shape.blocks_a_panel * LANES)
         return
-    layer[tables.WH_T] = weights.take(n_gates * hp * shape.n_feedback * hp)
+    layer[tables.WH_T] = weights.take(CELLS[cell].recurrent * n_gates * hp * shape.n_feedback * hp)
     if wants_dx:
         layer[tables.WX_T] = weights.take(n_gates * hp * dp)
         layer[tables.DX] = work.take(T * rows * dp)

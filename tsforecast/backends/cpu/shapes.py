@@ -35,6 +35,8 @@ CELL_SHAPES = {
     "lstm_full_gate_recurrence": CellShape(n_feedback=4),
     "slstm": CellShape(n_states=3, n_kept=0),
     "gru": CellShape(x_order=(1, 2, 0), extras=("b_h",)),
+    "mingru": CellShape(n_gates_kept=2, n_kept=0),
+    "minlstm": CellShape(n_gates_kept=3),
     "rnn_tanh": CellShape(n_gates_kept=1, blocks_a_panel=4),
     "rnn_relu": CellShape(n_gates_kept=1, blocks_a_panel=4),
 }

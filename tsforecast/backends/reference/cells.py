@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from tsforecast.backends.reference import gru, lstm, rnn, slstm
+from tsforecast.backends.reference import gru, lstm, minimal, rnn, slstm
 from tsforecast.backends.reference.cell import Cell
 from tsforecast.backends.reference.lstm import Variant
 
@@ -27,4 +27,6 @@ CELLS = {
     "lstm_full_gate_recurrence": _lstm(Variant(gate_recurrence=True)),
     "slstm": Cell(slstm.step, slstm.step_backward),
     "gru": Cell(gru.step, gru.step_backward),
+    "mingru": Cell(minimal.gru_step, minimal.gru_step_backward),
+    "minlstm": Cell(minimal.lstm_step, minimal.lstm_step_backward),
 }
