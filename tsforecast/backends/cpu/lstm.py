@@ -34,7 +34,7 @@ from tsforecast.backends.cpu.activations import (
 )
 from tsforecast.backends.cpu.jit import inlined, kernel
 from tsforecast.backends.cpu.lanes import LANES, fma, load, splat, store
-from tsforecast.backends.cpu.layer import Kernels, weight_gradient
+from tsforecast.backends.cpu.layer import Kernels, gradient_of_rows, is_zero_state
 from tsforecast.backends.cpu.tile import multiply
 
 
@@ -103,9 +103,10 @@ def make_kernels(
         P = (H + LANES - 1) // LANES
         Hp = P * LANES
         K, S = D + 1 + (H if R == 1 else R * Hp), D + 1 + R * Hp
+        n = D + 1 if is_zero_state(B, D, S, xh, z) else K  # rows of the weights that step 1 needs
         for t in range(T):
             for p in range(P):
-                multiply(B, G, K, xh, t * B * S, S, 1, w, p * K * G * LANES, 0, z, 0, G * LANES, 0, False)  # 1a
+                multiply(B, G, n, xh, t * B * S, S, 1, w, p * K * G * LANES, 0, z, 0, G * LANES, 0, False)  # 1a
                 to = (t + 1) * B * S + D + 1 + p * LANES
                 for b in range(B):
                     unit = b * Hp + p * LANES
@@ -121,6 +122,7 @@ def make_kernels(
                     store(xh, to + b * S, h)
                     if gate_recurrence:
                         store(xh, to + b * S + 3 * Hp, o)  # 1b
+            n = K
 
     @kernel
     def forward(
@@ -136,10 +138,11 @@ def make_kernels(
         P = (H + LANES - 1) // LANES
         Hp = P * LANES
         K, S = D + 1 + (H if R == 1 else R * Hp), D + 1 + R * Hp
+        n = D + 1 if is_zero_state(B, D, S, xh, gates) else K  # rows of the weights that step 1 needs
         for t in range(T):
             for p in range(P):
                 first = (p * T + t) * B * G * LANES
-                multiply(B, G, K, xh, t * B * S, S, 1, w, p * K * G * LANES, 0, gates, first, G * LANES, 0, False)  # 1a
+                multiply(B, G, n, xh, t * B * S, S, 1, w, p * K * G * LANES, 0, gates, first, G * LANES, 0, False)  # 1a
                 to = (t + 1) * B * S + D + 1 + p * LANES
                 for b in range(B):
                     z, unit = first + b * G * LANES, (t * B + b) * Hp + p * LANES
@@ -164,6 +167,7 @@ def make_kernels(
                     store(xh, to + b * S, h)
                     if gate_recurrence:
                         store(xh, to + b * S + 3 * Hp, o)  # 1b
+            n = K
 
     @inlined
     def step_backward(T, B, Hp, t, p, b, extra, c, kept, gates, dh, dc, dz, dextra):
@@ -260,7 +264,9 @@ def make_kernels(
             if want_dx:
                 to = t * B * Vx * LANES
                 multiply(B, Vx, G * Hp, dz, 0, G * Hp, 1, wx_t, 0, 0, dx, to, Vx * LANES, LANES, False)  # 1a, by x
-        weight_gradient(T * B, P, K, G, xh, 0, S, gates, 0, G * LANES, dw, 0, K)  # 1a, by W
+        first = B if is_zero_state(B, D, S, xh, dz) else 0
+        gradient_of_rows(0, first, T * B, P, D + 1, G, xh, 0, S, gates, 0, G * LANES, dw, 0, K)  # 1a, by W
+        gradient_of_rows(first, T * B, T * B, P, K, G, xh, 0, S, gates, 0, G * LANES, dw, 0, K)
         if gate_recurrence:  # the gates of a step do not feed g, and those of padding, sigmoid(0), feed nothing
             for p in range(P):
                 for k in range(D + 1 + Hp, K):
