@@ -1,13 +1,15 @@
 """Compare our training step and inference with torch.nn.LSTM, JAX and Keras, whichever of them are installed.
 
     python scripts/bench.py [--cases 32x24x1x64x1 saturated program] [--threads 1 2] [--seconds 2] [--peers torch jax]
-                            [--json FILE] [--chart PNG]
+                            [--parts peers scaling] [--json FILE] [--chart PNG]
 
 A case is batch x steps x inputs x units x layers. Each number of threads has a process of its own, tied to as many
 processors. All start from the same weights; before anything is timed, their forecasts, their loss and their weights
 after one training step are compared with ours in float64. Then ours and theirs run in turns, pair by pair: a ratio is
 the median over the pairs, so that a noisy machine slows both. The peak is that of fused multiply-adds on the same
 number of processors, measured between the pairs. Operations counted are those of the layers' multiplies.
+
+The part ``scaling`` compares our training on the most threads with that on one, in one process (``bench_scaling``).
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ SATURATED, UNSATURATED, PROGRAM = "saturated", "unsaturated", "program"
 SPECIAL_SHAPE, SATURATION = "64x48x8x64x1", 150.0
 CASES = (*SHAPES, UNSATURATED, SATURATED, PROGRAM)
 PEERS = ("torch", "jax", "keras")
+AGAINST_PEERS, SCALING = PARTS = ("peers", "scaling")
 ALONE = ""  # in the place of a peer's name
 FEWEST_PAIRS = 5
 WORK = ("train", "predict")
@@ -201,6 +204,9 @@ def worker(options: argparse.Namespace) -> None:
     n_threads = options.worker
     if hasattr(os, "sched_setaffinity"):  # JAX takes its number of threads from here, once
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:n_threads])
+    if options.parts == [SCALING]:
+        scaling_worker(options)
+        return
     os.environ["OMP_NUM_THREADS"] = str(n_threads)
     if "KERAS_BACKEND" not in os.environ:
         os.environ["KERAS_BACKEND"] = "jax" if importlib.util.find_spec("jax") else "torch"
@@ -216,6 +222,22 @@ def worker(options: argparse.Namespace) -> None:
         results.append(result)
         print_result(result, options.peers)
         options.json.write_text(json.dumps(results))
+
+
+def scaling_worker(options: argparse.Namespace) -> None:
+    """Compare numbers of threads for every shape, in this process, and write what was found."""
+    from bench_scaling import measure_scaling, print_scaling
+
+    results = []
+    for name in [name for name in options.cases if name != PROGRAM]:
+        case = Case(name)
+
+        def job(n_batches: int, n_jobs: int, case: Case = case):
+            return make_job(case, n_batches, n_jobs)
+
+        results.append(measure_scaling(name, job, options.worker, options.seconds))
+    print_scaling(results)
+    options.json.write_text(json.dumps(results))
 
 
 def print_header(peers: list[str], n_threads: int) -> None:
@@ -321,6 +343,7 @@ def options_of(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--seconds", type=float, default=2.0, help="for each case, peer, and kind of work (default 2)")
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=installed, help="default: all that are installed")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="default: both")
     parser.add_argument("--json", type=Path, help="write the results here")
     parser.add_argument("--chart", type=Path, help="draw the ratios here")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
@@ -331,6 +354,16 @@ def options_of(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
+def run_worker(options: argparse.Namespace, n_threads: int, part: str) -> list[dict]:
+    """Results of one part from a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = Path(folder) / "found.json"
+        command = [sys.executable, __file__, "--worker", str(n_threads), "--json", str(found), "--parts", part]
+        command += ["--seconds", str(options.seconds), "--cases", *options.cases, "--peers", *options.peers]
+        subprocess.run(command, check=True)
+        return json.loads(found.read_text())
+
+
 def main(arguments: list[str] | None = None) -> None:
     options = options_of(arguments)
     if options.worker:
@@ -338,22 +371,20 @@ def main(arguments: list[str] | None = None) -> None:
         return
     missing = [peer for peer in PEERS if peer not in options.peers]
     print(f"{processor()}, {os.cpu_count()} processors" + (f"; left out: {', '.join(missing)}" if missing else ""))
-    results, summaries = [], {}
-    for n_threads in options.threads:
+    results, summaries, scaling = [], {}, []
+    for n_threads in options.threads if AGAINST_PEERS in options.parts else []:
         print_header(options.peers, n_threads)
-        with tempfile.TemporaryDirectory() as folder:
-            found = Path(folder) / "found.json"
-            command = [sys.executable, __file__, "--worker", str(n_threads), "--json", str(found)]
-            command += ["--seconds", str(options.seconds), "--cases", *options.cases, "--peers", *options.peers]
-            subprocess.run(command, check=True)
-            here = json.loads(found.read_text())
+        here = run_worker(options, n_threads, AGAINST_PEERS)
         results += here
         summaries[str(n_threads)] = summarise(here, options.peers)
         print_summary(summaries[str(n_threads)])
+    if SCALING in options.parts and max(options.threads) > 1:
+        scaling = run_worker(options, max(options.threads), SCALING)
     if options.json:
         versions = {name: importlib.metadata.version(name) for name in ("numba", "numpy", *options.peers)}
         machine = {"processor": processor(), "processors": os.cpu_count(), "python": platform.python_version()}
-        document = {"machine": machine, "versions": versions, "summary": summaries, "results": results}
+        document = {"machine": machine, "versions": versions, "summary": summaries}
+        document |= {"results": results, "scaling": scaling}
         options.json.write_text(json.dumps(document, indent=1) + "\n")
     if options.chart:
         draw(results, options.peers, options.chart)
