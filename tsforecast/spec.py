@@ -26,7 +26,8 @@ class CellSpec:
     states : tuple of str
         State vectors ``[H]`` that go from step to step; the first is the hidden state ``h``, which is also the output.
     extras : dict of str to tuple of int
-        Further parameter blocks of a layer and their shapes in multiples of H: ``(3,)`` is ``[3H]``.
+        Further parameter blocks of a layer and their shapes in multiples of H: ``(3,)`` is ``[3H]``. Names of weights
+        begin with ``w``; those of gains, which start at 1 and not at 0, with ``g``.
     recurrent : bool
         Whether the gates read ``h`` of the step before (there is a ``w_h``).
     keeps : tuple of (str, float) or None
@@ -63,6 +64,8 @@ CELLS = {
     "gru": CellSpec("rzn", extras={"b_h": (1,)}, keeps=("z", 1.0)),
     "mingru": CellSpec("zg", recurrent=False, keeps=("z", -1.0)),
     "minlstm": CellSpec("ifg", recurrent=False, keeps=_FORGETS),
+    "lstm_layer_norm": CellSpec("ifgo", _HC, {"g_x": (4,), "g_h": (4,), "g_c": (1,), "b_c": (1,)}, keeps=_FORGETS),
+    "gru_layer_norm": CellSpec("rzn", extras={"g_x": (3,), "g_h": (3,), "b_h": (1,)}, keeps=("z", 1.0)),
 }
 
 # Codes are what compiled kernels see; names are what users type.

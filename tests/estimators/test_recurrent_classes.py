@@ -19,6 +19,8 @@ MODELS = {
     "rnn_relu": RNNRegressor(8, activation="relu"),
     "lstm_peephole": LSTMRegressor(8, peepholes=True),
     "lstm_coupled": LSTMRegressor(8, coupled_gates=True),
+    "lstm_layer_norm": LSTMRegressor(8, layer_norm=True),
+    "gru_layer_norm": GRURegressor(8, layer_norm=True),
     **{f"lstm_{variant}": LSTMRegressor(8, variant=variant) for variant in VARIANTS},
 }
 
@@ -61,7 +63,11 @@ def test_the_bits_do_not_depend_on_threads(cell, windows):
 
 
 def test_what_excludes_itself_is_refused(windows):
-    for options in ({"coupled_gates": True, "peepholes": True}, {"peepholes": True, "variant": "no_input_gate"}):
+    for options in (
+        {"coupled_gates": True, "peepholes": True},
+        {"peepholes": True, "variant": "no_input_gate"},
+        {"layer_norm": True, "coupled_gates": True},
+    ):
         with pytest.raises(ValueError, match="exclude one another"):
             LSTMRegressor(4, **options).fit(*windows)
     with pytest.raises(ValueError, match="'variant' parameter"):

@@ -114,6 +114,47 @@ def gates_of_the_input(x, p, n, letters):
     return out
 
 
+def standardised(numbers):
+    """Eq. 3 of Ba et al., with a constant that keeps rows of equal numbers finite."""
+    mu = sum(numbers) / len(numbers)
+    variance = sum((a - mu) ** 2 for a in numbers) / len(numbers)
+    return [(a - mu) / math.sqrt(variance + 1e-5) for a in numbers]
+
+
+def layer_norm_lstm(x, p, n):
+    """Eqs. 20 to 22 of Ba et al."""
+    w, letters = Weights(p, "ifgo", n), "ifgo"
+    h, c, out = [0.0] * n, [0.0] * n, []
+    for x_t in x:
+        from_x = standardised([w.from_input(gate, j, x_t) for gate in letters for j in range(n)])
+        from_h = standardised([w.from_hidden(gate, j, h) for gate in letters for j in range(n)])
+        a = [p["g_x"][k] * from_x[k] + p["g_h"][k] * from_h[k] + p["b"][k] for k in range(4 * n)]
+        c = [sigma(a[n + j]) * c[j] + sigma(a[j]) * math.tanh(a[2 * n + j]) for j in range(n)]
+        seen = standardised(c)
+        h = [sigma(a[3 * n + j]) * math.tanh(p["g_c"][j] * seen[j] + p["b_c"][j]) for j in range(n)]
+        out.append(h)
+    return out
+
+
+def layer_norm_gru(x, p, n):
+    """Eqs. 23 to 25 of Ba et al., their z being 1 - z here: the gates normalised together, the candidate by itself."""
+    w, h, out = Weights(p, "rzn", n), [0.0] * n, []
+    for x_t in x:
+        gates_x = standardised([w.from_input(gate, j, x_t) for gate in "rz" for j in range(n)])
+        gates_h = standardised([w.from_hidden(gate, j, h) for gate in "rz" for j in range(n)])
+        candidate_x = standardised([w.from_input("n", j, x_t) for j in range(n)])
+        candidate_h = standardised([w.from_hidden("n", j, h) for j in range(n)])
+        gate = [sigma(p["g_x"][k] * gates_x[k] + p["g_h"][k] * gates_h[k] + p["b"][k]) for k in range(2 * n)]
+        new = []
+        for j in range(n):
+            recurrent = p["g_h"][2 * n + j] * candidate_h[j] + p["b_h"][j]
+            candidate = math.tanh(p["g_x"][2 * n + j] * candidate_x[j] + p["b"][2 * n + j] + gate[j] * recurrent)
+            new.append(gate[n + j] * h[j] + (1.0 - gate[n + j]) * candidate)
+        h = new
+        out.append(h)
+    return out
+
+
 def identity(a):
     return a
 
@@ -134,6 +175,8 @@ ORACLES = {
     "gru": reset_after,
     "mingru": lambda x, p, n: gates_of_the_input(x, p, n, "zg"),
     "minlstm": lambda x, p, n: gates_of_the_input(x, p, n, "ifg"),
+    "lstm_layer_norm": layer_norm_lstm,
+    "gru_layer_norm": layer_norm_gru,
 }
 
 

@@ -1,6 +1,6 @@
 """One layer of every cell in plain NumPy, operation by operation as the CPU kernels do it, and so with their bits.
 
-The equations are those of ``backends.cpu.lstm``, ``gru`` and ``rnn``, by whose numbers the lines are called.
+The equations are those of the cells' files in ``backends.cpu``, by whose numbers the lines are called.
 Letters: T steps, B rows, D inputs, H units, G gate columns.
 """
 
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import partial, reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tsforecast.backends.approximation import LOG2_E, MANTISSA_BITS, POLYNOMIAL, clamp_of
+from tsforecast.backends.reference.layer_norm import EPSILON
 from tsforecast.backends.rounding import fma
 
 Array = NDArray
@@ -126,6 +127,59 @@ def _minimal(x: list[Array], p: Params, is_lstm: bool) -> list[Array]:
     return states
 
 
+def _layer_norm_lstm(x: list[Array], p: Params) -> list[Array]:
+    """The LSTM with layer normalisation."""
+    h = c = np.zeros((len(x[0]), len(p["w_h"])), p["w_h"].dtype)
+    states = []
+    for x_t in x:
+        u, v = (_standardised(np.split(chain([a], [w]), 4, axis=1)) for a, w in ((x_t, p["w_x"]), (h, p["w_h"])))  # 1
+        g_x, g_h, b = (np.split(p[name], 4) for name in ("g_x", "g_h", "b"))
+        i, f, g, o = _squash([*"ssts"], [fma(g_x[k], u[k], fma(g_h[k], v[k], b[k])) for k in range(4)])  # 2a 2b
+        c = fma(f, c, i * g)  # 3a
+        h = o * _tanh(fma(p["g_c"], _standardised([c])[0], p["b_c"]))  # 4a 4b 4c
+        states.append(h)
+    return states
+
+
+def _layer_norm_gru(x: list[Array], p: Params) -> list[Array]:
+    """The gated recurrent unit with layer normalisation."""
+    h = np.zeros((len(x[0]), len(p["w_h"])), p["w_h"].dtype)
+    states = []
+    for x_t in x:
+        (*u, u_n), (*v, v_n) = (
+            [*_standardised([a_r, a_z]), *_standardised([a_n])]
+            for a_r, a_z, a_n in (np.split(chain([a], [w]), 3, axis=1) for a, w in ((x_t, p["w_x"]), (h, p["w_h"])))
+        )  # 1a 1b 1c
+        (*g_x, g_xn), (*g_h, g_hn), (*b, b_n) = (np.split(p[name], 3) for name in ("g_x", "g_h", "b"))
+        r, z = _squash(["s", "s"], [fma(g_x[k], u[k], fma(g_h[k], v[k], b[k])) for k in range(2)])  # 2a
+        m = fma(g_hn, v_n, p["b_h"])  # 2b
+        n = _tanh(fma(r, m, fma(g_xn, u_n, b_n)))  # 2c
+        h = fma(z, h - n, n)  # 3a
+        states.append(h)
+    return states
+
+
+def _standardised(gates: list[Array]) -> list[Array]:
+    """``layer_norm.standardise`` of gates ``[B,H]`` normalised together."""
+    n = gates[0].dtype.type(len(gates) * gates[0].shape[1])
+    mean = _row_sums(reduce(np.add, gates)) / n
+    first, *rest = deviations = [gate - mean for gate in gates]
+    variance = _row_sums(reduce(lambda total, d: fma(d, d, total), rest, first * first)) / n
+    scale = 1 / np.sqrt(variance + n.dtype.type(EPSILON))
+    return [d * scale for d in deviations]
+
+
+def _row_sums(a: Array) -> Array:
+    """``[B,1]`` of ``a [B,H]``: 16 chains, then by halves."""
+    n_rows, units = a.shape
+    blocks = np.pad(a, ((0, 0), (0, -units % 16))).reshape(n_rows, -1, 16)
+    sums = reduce(np.add, blocks.swapaxes(0, 1), np.zeros((n_rows, 16), a.dtype))
+    while sums.shape[1] > 1:
+        half = sums.shape[1] // 2
+        sums = sums[:, :half] + sums[:, half:]
+    return sums
+
+
 def _rnn(x: list[Array], p: Params, rectified: bool) -> list[Array]:
     """The plain recurrent network."""
     h = np.zeros((len(x[0]), len(p["w_h"])), p["w_h"].dtype)
@@ -151,6 +205,8 @@ LAYERS: dict[str, Layer] = {
     "gru": _gru,
     "mingru": partial(_minimal, is_lstm=False),
     "minlstm": partial(_minimal, is_lstm=True),
+    "lstm_layer_norm": _layer_norm_lstm,
+    "gru_layer_norm": _layer_norm_gru,
     "rnn_tanh": partial(_rnn, rectified=False),
     "rnn_relu": partial(_rnn, rectified=True),
 }

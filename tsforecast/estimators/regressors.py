@@ -17,9 +17,14 @@ _LSTM_CONSTRAINTS = {
     **RecurrentRegressor._parameter_constraints,
     "peepholes": ["boolean"],
     "coupled_gates": ["boolean"],
+    "layer_norm": ["boolean"],
     "variant": [StrOptions({*VARIANTS, _MINIMAL}), None],
 }
-_GRU_CONSTRAINTS = {**RecurrentRegressor._parameter_constraints, "variant": [StrOptions({_MINIMAL}), None]}
+_GRU_CONSTRAINTS = {
+    **RecurrentRegressor._parameter_constraints,
+    "layer_norm": ["boolean"],
+    "variant": [StrOptions({_MINIMAL}), None],
+}
 _RNN_CONSTRAINTS = {**RecurrentRegressor._parameter_constraints, "activation": [StrOptions({"tanh", "relu"})]}
 
 
@@ -135,11 +140,15 @@ class LSTMRegressor(RecurrentRegressor):
         Let the gates see the cell: input and forget gate the old one, the output gate the new one [2]_.
     coupled_gates : bool, default=False
         Forget just what is written: the forget gate is one minus the input gate, three quarters of the weights [3]_.
+    layer_norm : bool, default=False
+        Normalise the sums that gates take from the inputs and from the step before, and the cell where it is read [4]_:
+        for wide or deep layers. Not for windows of one feature a step: of that alone, normalised sums show little more
+        than the sign.
     variant : str or None, default=None
         Another member of the search over LSTMs [3]_: ``"no_input_gate"``, ``"no_forget_gate"``, ``"no_output_gate"``,
         ``"no_input_activation"``, ``"no_output_activation"`` or ``"full_gate_recurrence"``; or ``"minimal"``, the
-        minLSTM [4]_: no cell, no output gate, and gates that read the input alone. One of ``peepholes``,
-        ``coupled_gates`` and ``variant`` at a time.
+        minLSTM [5]_: no cell, no output gate, and gates that read the input alone. One of ``peepholes``,
+        ``coupled_gates``, ``layer_norm`` and ``variant`` at a time.
 
     Attributes
     ----------
@@ -166,7 +175,8 @@ class LSTMRegressor(RecurrentRegressor):
     .. [1] S. Hochreiter, J. Schmidhuber: Long short-term memory. Neural Computation 9(8), 1997.
     .. [2] F. Gers, J. Schmidhuber: Recurrent nets that time and count. IJCNN 2000.
     .. [3] K. Greff, R. Srivastava, J. Koutnik, B. Steunebrink, J. Schmidhuber: LSTM: a search space odyssey. 2015.
-    .. [4] L. Feng, F. Tung, M. Ahmed, Y. Bengio, H. Hajimirsadeghi: Were RNNs all we needed? arXiv 2410.01201, 2024.
+    .. [4] J. Ba, J. Kiros, G. Hinton: Layer normalization. arXiv 1607.06450, 2016.
+    .. [5] L. Feng, F. Tung, M. Ahmed, Y. Bengio, H. Hajimirsadeghi: Were RNNs all we needed? arXiv 2410.01201, 2024.
 
     Examples
     --------
@@ -228,18 +238,19 @@ class LSTMRegressor(RecurrentRegressor):
         teacher_forcing=0.0,
         peepholes=False,
         coupled_gates=False,
+        layer_norm=False,
         variant=None,
     ):
         self._set_parameters(locals())
 
     @property
     def _cell(self) -> str:
-        asked = {"peephole": self.peepholes, "coupled": self.coupled_gates, self.variant: self.variant is not None}
-        names = [name for name, is_asked in asked.items() if is_asked]
+        asked = {"peephole": self.peepholes, "coupled": self.coupled_gates, "layer_norm": self.layer_norm}
+        names = [name for name, is_asked in (asked | {self.variant: self.variant is not None}).items() if is_asked]
         if len(names) > 1:
             raise ValueError(
-                f"peepholes={self.peepholes}, coupled_gates={self.coupled_gates} and variant={self.variant!r} exclude "
-                "one another; set one of them"
+                f"peepholes={self.peepholes}, coupled_gates={self.coupled_gates}, layer_norm={self.layer_norm} and "
+                f"variant={self.variant!r} exclude one another; set one of them"
             )
         if self.variant == _MINIMAL:
             return "minlstm"
@@ -271,13 +282,18 @@ def _shares_parameters(own: str, references: str, **defaults: object):
 
 
 @_shares_parameters(
-    own="""variant : {"minimal"} or None, default=None
-    ``"minimal"`` is the minGRU [2]_: no reset gate, no tanh, and an update gate and candidate that read the input
-    alone, so that one multiply serves all steps of a window.
+    own="""layer_norm : bool, default=False
+    Normalise the sums that gates and candidate take from the inputs and from the step before [2]_: for wide or deep
+    layers. Not for windows of one feature a step: of that alone, normalised sums show little more than the sign.
+variant : {"minimal"} or None, default=None
+    ``"minimal"`` is the minGRU [3]_: no reset gate, no tanh, and an update gate and candidate that read the input
+    alone, so that one multiply serves all steps of a window; without ``layer_norm``.
 """,
     references=""".. [1] K. Cho et al.: Learning phrase representations using RNN encoder-decoder for statistical
    machine translation. EMNLP 2014.
-.. [2] L. Feng, F. Tung, M. Ahmed, Y. Bengio, H. Hajimirsadeghi: Were RNNs all we needed? arXiv 2410.01201, 2024.""",
+.. [2] J. Ba, J. Kiros, G. Hinton: Layer normalization. arXiv 1607.06450, 2016.
+.. [3] L. Feng, F. Tung, M. Ahmed, Y. Bengio, H. Hajimirsadeghi: Were RNNs all we needed? arXiv 2410.01201, 2024.""",
+    layer_norm=False,
     variant=None,
 )
 class GRURegressor(RecurrentRegressor):
@@ -291,6 +307,10 @@ class GRURegressor(RecurrentRegressor):
 
     @property
     def _cell(self) -> str:
+        if self.layer_norm and self.variant is not None:
+            raise ValueError(f"layer_norm=True and variant={self.variant!r} exclude one another; set one of them")
+        if self.layer_norm:
+            return "gru_layer_norm"
         return "gru" if self.variant is None else "mingru"
 
 

@@ -43,8 +43,8 @@ def init_params(
 
     Input weights are Glorot uniform and recurrent weights orthogonal, each gate by itself; biases are 0, but that of
     the gate that keeps the past (``CellSpec.keeps``) leans towards keeping, so that a new network remembers; a cell's
-    extra blocks and learned states are 0. Weights of an attention and the head are Glorot uniform. A network with a
-    seasonal base or a linear skip starts from the base forecast instead: its head and its skip are 0.
+    extra blocks and learned states are 0, its gains 1. Weights of an attention and the head are Glorot uniform. A
+    network with a seasonal base or a linear skip starts from the base forecast instead: its head and its skip are 0.
 
     Parameters
     ----------
@@ -88,6 +88,8 @@ def init_params(
             p["w_h"][:] = np.tile(np.eye(units), cell.n_gates)
         elif cell.recurrent:
             p["w_h"][:] = np.concatenate(_reflections(np.array(directions), units), axis=1)
+        for name in cell.extras:
+            views[prefix + name][:] = float(name.startswith("g"))
         if cell.keeps is not None:
             _lean_to_keeping(cell, p["b"], _chrono(rng, spec.n_timesteps, units) if bias_init == "chrono" else None)
     for name, block in views.items():

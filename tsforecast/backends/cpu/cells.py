@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from numba import types
 
-from tsforecast.backends.cpu import gru, lstm, minimal, rnn, slstm
+from tsforecast.backends.cpu import gru, layer_norm_gru, layer_norm_lstm, lstm, minimal, rnn, slstm
 from tsforecast.backends.cpu.jit import twin_of
 
 CELLS = {
@@ -24,6 +24,8 @@ CELLS = {
     "gru": gru.KERNELS,
     "mingru": minimal.make_kernels(is_lstm=False),
     "minlstm": minimal.make_kernels(is_lstm=True),
+    "lstm_layer_norm": layer_norm_lstm.KERNELS,
+    "gru_layer_norm": layer_norm_gru.KERNELS,
     "rnn_tanh": rnn.make_kernels(rectified=False),
     "rnn_relu": rnn.make_kernels(rectified=True),
 }

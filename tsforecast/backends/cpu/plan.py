@@ -211,7 +211,8 @@ def _lay_out(
     layer[tables.XH] = work.take((layer[tables.STEPS] + 1) * rows * layer[tables.ROW])
     if not learns:
         layer[tables.C] = work.take(rows * shape.n_states * hp)
-        layer[tables.GATES] = work.take(rows * shape.n_gates_kept * shape.blocks_a_panel * LANES)
+        width = hp if shape.whole_steps else shape.blocks_a_panel * LANES
+        layer[tables.GATES] = work.take(rows * shape.n_gates_kept * width)
         return
     layer[tables.WH_T] = weights.take(CELLS[cell].recurrent * n_gates * hp * shape.n_feedback * hp)
     if wants_dx:

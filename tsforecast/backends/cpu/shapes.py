@@ -19,6 +19,7 @@ class CellShape(NamedTuple):
     n_kept: int = 1  # what else the backward pass reads
     blocks_a_panel: int = 1  # unit blocks that one panel of a multiply covers
     x_order: tuple[int, ...] | None = None  # where the public gate columns of rows x and 1 stand; None: in order
+    whole_steps: bool = False  # inference keeps all blocks of a step at once, not one panel
     extras: tuple[str, ...] = ()  # blocks of the layer that stand beside the matrix
 
 
@@ -37,6 +38,8 @@ CELL_SHAPES = {
     "gru": CellShape(x_order=(1, 2, 0), extras=("b_h",)),
     "mingru": CellShape(n_gates_kept=2, n_kept=0),
     "minlstm": CellShape(n_gates_kept=3),
+    "lstm_layer_norm": CellShape(n_gates_kept=12, n_kept=3, whole_steps=True, extras=("g_x", "g_h", "g_c", "b_c")),
+    "gru_layer_norm": CellShape(n_gates_kept=10, whole_steps=True, extras=("g_x", "g_h", "b_h")),
     "rnn_tanh": CellShape(n_gates_kept=1, blocks_a_panel=4),
     "rnn_relu": CellShape(n_gates_kept=1, blocks_a_panel=4),
 }

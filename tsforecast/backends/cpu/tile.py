@@ -99,7 +99,7 @@ def _emit_tile(builder, dtype, rows, vectors, add, a, a_row, a_k, b, b_row, c, c
         builder.store(builder.load(slots[r][v]), lanes_at(c, places[r][v])).align = align
 
 
-def _shared_function(module, name, arguments):
+def shared_function(module, name, arguments):
     """Get the function of that name and None, or a new one and the builder of its body; one copy a linked module."""
     function = cgutils.get_or_insert_function(module, ir.FunctionType(ir.VoidType(), arguments), name)
     if function.blocks:
@@ -113,7 +113,7 @@ def _emit_panel(module, dtype, vectors):
     """Get or build the LLVM function for one panel: full tiles, then the rest of the rows in tiles of 8, 4, 2, 1."""
     pointer = vector_type(dtype).element.as_pointer()
     arguments = [I64, I64, pointer, I64, I64, pointer, I64, pointer, I64, ir.IntType(1)]
-    function, builder = _shared_function(module, f"tsforecast_panel_{dtype}_{vectors}", arguments)
+    function, builder = shared_function(module, f"tsforecast_panel_{dtype}_{vectors}", arguments)
     if builder is None:
         return function
     n_rows, n, a, a_row, a_k, b, b_row, c, c_row, add = function.args
@@ -143,7 +143,7 @@ def _emit_multiply(module, dtype):
     pointer = vector_type(dtype).element.as_pointer()
     # M V K a a_row a_k b b_row c c_row c_vec add
     arguments = [I64, I64, I64, pointer, I64, I64, pointer, I64, pointer, I64, I64, ir.IntType(1)]
-    function, builder = _shared_function(module, f"tsforecast_multiply_{dtype}", arguments)
+    function, builder = shared_function(module, f"tsforecast_multiply_{dtype}", arguments)
     if builder is None:
         return function
     n_rows, n_vectors, n, a, a_row, a_k, b, b_row, c, c_row, c_vec, add = function.args

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from tsforecast.backends.reference import gru, lstm, minimal, rnn, slstm
+from tsforecast.backends.reference import gru, layer_norm_gru, layer_norm_lstm, lstm, minimal, rnn, slstm
 from tsforecast.backends.reference.cell import Cell
 from tsforecast.backends.reference.lstm import Variant
 
@@ -29,4 +29,6 @@ CELLS = {
     "gru": Cell(gru.step, gru.step_backward),
     "mingru": Cell(minimal.gru_step, minimal.gru_step_backward),
     "minlstm": Cell(minimal.lstm_step, minimal.lstm_step_backward),
+    "lstm_layer_norm": Cell(layer_norm_lstm.step, layer_norm_lstm.step_backward),
+    "gru_layer_norm": Cell(layer_norm_gru.step, layer_norm_gru.step_backward),
 }

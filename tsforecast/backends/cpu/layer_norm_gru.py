@@ -1,0 +1,180 @@
+"""The gated recurrent unit with layer normalisation; equations as in ``backends.reference.layer_norm_gru``.
+
+Letters: T steps, B rows, D inputs, H units, L lanes, P = ceil(H / L) unit blocks, Hp = P*L, K = D + 1 + H, S = D + 1 +
+Hp. For every step t, row b and unit::
+
+    1a   u     = x_t W_x                          rows x of W, columns r z n
+    1b   v     = h_{t-1} W_h                      rows h of W, the same columns
+    1c   u, v  = u, v normalised                  r and z over the 2H numbers of each, n over its H numbers
+    2a   r, z  = sigmoid(g_x u + g_h v + b)       b is row 1 of W
+    2b   m     = g_h v_n + b_h
+    2c   n     = tanh(g_x u_n + b_n + r m)
+    3a   h_t   = n + z (h_{t-1} - n)
+
+J. Ba, J. Kiros, G. Hinton: Layer Normalization, 2016 (eqs. 23 to 25).
+
+Flat buffers as in ``lstm``, but ``gates [P,T*B,10L]`` holds u, v, r z n and a free vector side by side, and then the
+gradients of u, v, z, z, what tanh takes, and m; ``kept [4,T,B]`` the scales that normalised the gates of u and v, and
+the candidates of u and v; ``extra, dextra`` are g_x [P,3L], g_h [P,3L], b_h [P,L]. There is no c. All blocks of a step
+come before its first gate.
+"""
+
+from __future__ import annotations
+
+from tsforecast.backends.cpu.activations import squash_ss, tanh
+from tsforecast.backends.cpu.jit import inlined, kernel
+from tsforecast.backends.cpu.lanes import LANES, fma, load, splat, store
+from tsforecast.backends.cpu.layer import Kernels, weight_gradient
+from tsforecast.backends.cpu.layer_norm import standardise_1, standardise_2, undo_1, undo_2
+from tsforecast.backends.cpu.tile import multiply
+
+Z, N, V, GATES, M, ROW = (k * LANES for k in (1, 2, 3, 6, 9, 10))  # z and n behind r; the parts behind u; all of them
+
+
+@inlined
+def _sums(B, D, H, w, xh, x_at, z, first, row, block, r, r0, n):
+    """Lines 1a to 1c of one step, from the rows of ``xh`` at ``x_at``; u of the first row stands at ``first``.
+
+    Scales stand at ``r0`` and, ``n`` numbers apart, behind it.
+    """
+    P, K = (H + LANES - 1) // LANES, D + 1 + H
+    S = D + 1 + P * LANES
+    for p in range(P):
+        from_w, to = p * K * 3 * LANES, first + p * block
+        multiply(B, 3, D, xh, x_at, S, 1, w, from_w, 0, z, to, row, 0, False)  # 1a
+        multiply(B, 3, H, xh, x_at + D + 1, S, 1, w, from_w + (D + 1) * 3 * LANES, 0, z, to + V, row, 0, False)  # 1b
+    for part in range(2):  # 1c
+        at = first + part * V
+        standardise_2(B, P, H, row, block, z, at, z, at, r, r0 + part * n)
+        standardise_1(B, P, H, row, block, z, at + N, z, at + N, r, r0 + (2 + part) * n)
+
+
+@inlined
+def _step(D, H, p, w, extra, z, at, h_old):
+    """Lines 2a to 3a for the units of block p: ``r, z, n, h``."""
+    bias, g_x, Hp = (p * (D + 1 + H) + D) * 3 * LANES, p * 3 * LANES, (H + LANES - 1) // LANES * LANES
+    g_h, v = g_x + 3 * Hp, at + V
+    r, u = squash_ss(
+        fma(load(extra, g_x), load(z, at), fma(load(extra, g_h), load(z, v), load(w, bias))),
+        fma(load(extra, g_x + Z), load(z, at + Z), fma(load(extra, g_h + Z), load(z, v + Z), load(w, bias + Z))),
+    )  # 2a
+    m = fma(load(extra, g_h + N), load(z, v + N), load(extra, 6 * Hp + p * LANES))  # 2b
+    n = tanh(fma(r, m, fma(load(extra, g_x + N), load(z, at + N), load(w, bias + N))))  # 2c
+    return r, u, n, fma(u, h_old - n, n)  # 3a
+
+
+@kernel
+def infer(T, B, D, H, w, extra, xh, c, z):
+    """Run the layer over all steps; ``z`` is scratch: u and v [P,B,6L], scales [4,B]."""
+    P = (H + LANES - 1) // LANES
+    S, block = D + 1 + P * LANES, B * GATES
+    for t in range(T):
+        _sums(B, D, H, w, xh, t * B * S, z, 0, GATES, block, z, P * block, B)
+        for p in range(P):
+            for b in range(B):
+                at = (t * B + b) * S + D + 1 + p * LANES
+                _, _, _, h = _step(D, H, p, w, extra, z, p * block + b * GATES, load(xh, at))
+                store(xh, at + B * S, h)
+
+
+@kernel
+def forward(T, B, D, H, w, extra, xh, c, gates, kept):
+    """Run the layer over all steps, keeping what ``backward`` needs."""
+    P = (H + LANES - 1) // LANES
+    S, block = D + 1 + P * LANES, T * B * ROW
+    for t in range(T):
+        _sums(B, D, H, w, xh, t * B * S, gates, t * B * ROW, ROW, block, kept, t * B, T * B)
+        for p in range(P):
+            for b in range(B):
+                at, z = (t * B + b) * S + D + 1 + p * LANES, p * block + (t * B + b) * ROW
+                r, u, n, h = _step(D, H, p, w, extra, gates, z, load(xh, at))
+                store(gates, z + GATES, r)
+                store(gates, z + GATES + Z, u)
+                store(gates, z + GATES + N, n)
+                store(xh, at + B * S, h)
+
+
+@inlined
+def _before_gates(T, B, D, H, t, extra, xh, gates, dh, dw, dextra):
+    """Lines 3a to 2a backwards: what stands behind u and v becomes the gradients."""
+    P, one = (H + LANES - 1) // LANES, splat(dh, 1)
+    Hp = P * LANES
+    for p in range(P):
+        bias, b_h = (p * (D + 1 + H) + D) * 3 * LANES, 6 * Hp + p * LANES
+        g_h, m_bias = load(extra, (3 * P + 3 * p) * LANES + N), load(extra, b_h)
+        b_r, b_z, b_n, b_m = load(dw, bias), load(dw, bias + Z), load(dw, bias + N), load(dextra, b_h)
+        for b in range(B):
+            z, here = ((p * T + t) * B + b) * ROW, b * Hp + p * LANES
+            r, u, n = load(gates, z + GATES), load(gates, z + GATES + Z), load(gates, z + GATES + N)
+            dh_t, h_old = load(dh, here), load(xh, (t * B + b) * (D + 1 + Hp) + D + 1 + p * LANES)
+            dn = dh_t * (one - u) * (one - n * n)  # 3a 2c
+            du = dh_t * (h_old - n) * u * (one - u)  # 3a 2a
+            dr = dn * fma(g_h, load(gates, z + V + N), m_bias) * r * (one - r)  # 2c 2b 2a
+            dm = dn * r  # 2c
+            store(dh, here, dh_t * u)  # 3a
+            store(gates, z + GATES, dr)
+            store(gates, z + GATES + Z, du)
+            store(gates, z + GATES + N, dn)
+            store(gates, z + M, dm)
+            b_r, b_z, b_n, b_m = b_r + dr, b_z + du, b_n + dn, b_m + dm  # 2a 2c 2b
+        store(dw, bias, b_r)
+        store(dw, bias + Z, b_z)
+        store(dw, bias + N, b_n)
+        store(dextra, b_h, b_m)
+
+
+@inlined
+def _before_normalising(T, B, H, t, extra, kept, gates, dextra):
+    """Lines 2c, 2b, 2a and 1c backwards: u and v become the gradients of what they were normalised from."""
+    P = (H + LANES - 1) // LANES
+    block, u, n = T * B * ROW, t * B * ROW, T * B
+    for part in range(2):
+        at, gain, r = u + part * V, part * 3 * P * LANES, part * n + t * B
+        candidate = u + GATES + N + part * LANES  # of u: what tanh takes; of v: m
+        undo_2(B, P, H, ROW, block, gates, u + GATES, gates, at, kept, r, extra, gain, V, dextra, gain, gates, at)
+        undo_1(
+            B, P, H, ROW, block, gates, candidate, gates, at + N, kept, r + 2 * n, extra, gain + N, V, dextra, gain + N,
+            gates, at + N,
+        )  # fmt: skip
+
+
+@inlined
+def _to_rows(T, B, P, t, gates, part, dz):
+    """Copy a step's gradients of u or v, whose first vector is ``part``, into ``dz [B,3Hp]``, gate by gate."""
+    for p in range(P):
+        for b in range(B):
+            for k in range(3):
+                value = load(gates, ((p * T + t) * B + b) * ROW + part + k * LANES)
+                store(dz, ((b * 3 + k) * P + p) * LANES, value)
+
+
+@kernel
+def backward(
+    T, B, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx, want_state,
+    dh, dc,
+    dz,  # [B,3Hp] scratch
+    dx, dw, dextra,
+):  # fmt: skip
+    """Undo ``forward``; arguments as in ``lstm``."""
+    P, Vx = (H + LANES - 1) // LANES, (D + LANES - 1) // LANES
+    Hp, K = P * LANES, D + 1 + H
+    S = D + 1 + Hp
+    for t in range(T - 1, -1, -1):
+        if every_step:
+            for q in range(0, B * Hp, LANES):
+                store(dh, q, load(dh, q) + load(dout, t * B * Hp + q))
+        _before_gates(T, B, D, H, t, extra, xh, gates, dh, dw, dextra)
+        _before_normalising(T, B, H, t, extra, kept, gates, dextra)
+        if t > 0 or want_state:
+            _to_rows(T, B, P, t, gates, V, dz)
+            multiply(B, P, 3 * Hp, dz, 0, 3 * Hp, 1, wh_t, 0, 0, dh, 0, Hp, LANES, True)  # 1b, by h
+        if want_dx:
+            _to_rows(T, B, P, t, gates, 0, dz)
+            multiply(
+                B, Vx, 3 * Hp, dz, 0, 3 * Hp, 1, wx_t, 0, 0, dx, t * B * Vx * LANES, Vx * LANES, LANES, False
+            )  # 1a
+    weight_gradient(T * B, P, D, 3, xh, 0, S, gates, 0, ROW, dw, 0, K)  # 1a, by W
+    weight_gradient(T * B, P, H, 3, xh, D + 1, S, gates, V, ROW, dw, (D + 1) * 3 * LANES, K)  # 1b, by W
+
+
+KERNELS = Kernels(infer, forward, backward)
