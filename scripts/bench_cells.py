@@ -1,4 +1,4 @@
-"""Time a training step of every cell, as a multiple of the plain LSTM's of as many units, in turns.
+"""Time a training step of every cell and of some networks of LSTMs, as a multiple of the plain LSTM's of as many units, in turns.
 
     python scripts/bench_cells.py [--shapes 32x24x1x64 256x48x8x32 64x48x8x128] [--rounds 9] [--json FILE]
 
@@ -20,24 +20,30 @@ from tsforecast.nn.initializers import init_params
 from tsforecast.spec import NetworkSpec
 
 SHAPES = ("32x24x1x64", "256x48x8x32", "64x48x8x128")
+# What is timed, by name: fields of a network of one layer.
+NETWORKS: dict[str, dict] = {cell: {"cell": cell} for cell in SUPPORTED_CELLS} | {
+    "bidirectional": {"bidirectional": "concat"},
+    "dilated by 4": {"dilations": (4,)},
+    "learned first state": {"learned_state": True},
+}
 OPERATIONS = 4e9  # of an LSTM in one call that is timed, so that its fixed costs do not count
 
 
-def check(cell: str) -> None:
+def check(name: str) -> None:
     """Equal gradients, or an AssertionError."""
-    rng, spec = np.random.default_rng(0), NetworkSpec(7, 3, (19,), 2, cell=cell)
+    rng, spec = np.random.default_rng(0), NetworkSpec(7, 3, (19,), 2, **NETWORKS[name])
     params = init_params(spec, 0, np.float64)
     x, cotangent = rng.normal(size=(4, 7, 3)), rng.normal(size=(4, 2))
     ours, reference = (get_backend(name).gradient(spec, params, x, cotangent)[1] for name in ("cpu", "reference"))
-    np.testing.assert_allclose(ours, reference, rtol=1e-9, atol=1e-12, err_msg=cell)
+    np.testing.assert_allclose(ours, reference, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
 class Run:
-    """Training steps of one cell."""
+    """Training steps of one network."""
 
-    def __init__(self, cell: str, batch: int, steps: int, inputs: int, units: int):
+    def __init__(self, name: str, batch: int, steps: int, inputs: int, units: int):
         rng = np.random.default_rng(0)
-        self.spec = NetworkSpec(steps, inputs, (units,), 1, cell=cell)
+        self.spec = NetworkSpec(steps, inputs, (units,), 1, **NETWORKS[name])
         self.state = TrainState(init_params(self.spec, 0, np.float32))
         values = rng.normal(size=batch * steps * inputs).astype(np.float32)
         rows = np.arange(batch)
@@ -55,10 +61,10 @@ class Run:
 
 
 def measure(shape: str, n_rounds: int) -> dict[str, float]:
-    """Median ratio to the plain LSTM by cell; ``"lstm"`` holds milliseconds."""
-    runs = {cell: Run(cell, *(int(n) for n in shape.split("x"))) for cell in SUPPORTED_CELLS}
-    rounds = [{cell: run.seconds_a_step() for cell, run in runs.items()} for _ in range(n_rounds + 1)][1:]
-    ratios = {cell: statistics.median(r[cell] / r["lstm"] for r in rounds) for cell in SUPPORTED_CELLS}
+    """Median ratio to the plain LSTM by name; ``"lstm"`` holds milliseconds."""
+    runs = {name: Run(name, *(int(n) for n in shape.split("x"))) for name in NETWORKS}
+    rounds = [{name: run.seconds_a_step() for name, run in runs.items()} for _ in range(n_rounds + 1)][1:]
+    ratios = {name: statistics.median(r[name] / r["lstm"] for r in rounds) for name in NETWORKS}
     return ratios | {"lstm": statistics.median(r["lstm"] for r in rounds) * 1e3}
 
 
@@ -68,14 +74,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", type=Path, help="write the figures here, too")
     options = parser.parse_args()
-    for cell in SUPPORTED_CELLS:
-        check(cell)
+    for name in NETWORKS:
+        check(name)
     found = {shape: measure(shape, options.rounds) for shape in options.shapes}
-    print(f"{'cell':<28}" + "".join(f"{shape:>14}" for shape in found))
+    print(f"{'cell or network':<28}" + "".join(f"{shape:>14}" for shape in found))
     print(f"{'lstm, ms':<28}" + "".join(f"{figures['lstm']:>14.3f}" for figures in found.values()))
-    for cell in SUPPORTED_CELLS:
-        if cell != "lstm":
-            print(f"{cell:<28}" + "".join(f"{figures[cell]:>14.2f}" for figures in found.values()))
+    for name in NETWORKS:
+        if name != "lstm":
+            print(f"{name:<28}" + "".join(f"{figures[name]:>14.2f}" for figures in found.values()))
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
 

@@ -6,8 +6,8 @@ Run from the root of a checkout, once for each library, in an environment that h
     PYTHONPATH=. KERAS_BACKEND=torch python scripts/make_golden_cells.py keras
     PYTHONPATH=. python scripts/make_golden_cells.py onnx      # onnx, onnxruntime
 
-``torch``  two layers and a head for each cell, in our flat layout: outputs, gradients of a random cotangent, losses of
-           ten steps of Adam and the weights after them
+``torch``  two layers and a head for each cell, in one direction or two, in our flat layout: outputs, gradients of a
+           random cotangent, losses of ten steps of Adam and the weights after them
 ``keras``  one layer each, in the layout of Keras (which the test translates): all hidden states and all gradients
 ``onnx``   one layer each, in the layout of the operator's inputs W, R, B, P: all hidden states, float32
 """
@@ -15,7 +15,6 @@ Run from the root of a checkout, once for each library, in an environment that h
 from __future__ import annotations
 
 import sys
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +23,14 @@ from tsforecast.spec import NetworkSpec
 
 OUT = Path(__file__).resolve().parents[1] / "tests" / "golden"
 N_ROWS, N_STEPS, N_INPUTS, N_UNITS, N_UPDATES = 4, 5, 3, 6, 10
-TORCH_CELLS = ("rnn_tanh", "rnn_relu", "gru")
+TORCH_NETWORKS = [("rnn_tanh", "none"), ("rnn_relu", "none"), ("gru", "none"), ("gru", "concat"), ("lstm", "concat")]
 
 
 def torch_cells(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Outputs, gradients and ten steps of Adam of a network of each cell."""
+    """Outputs, gradients and ten steps of Adam of a network of each cell, in one direction or two."""
     data = {}
-    for cell in TORCH_CELLS:
-        spec = NetworkSpec(N_STEPS, N_INPUTS, (N_UNITS, 5), 2, cell=cell)
+    for cell, both in TORCH_NETWORKS:
+        spec = NetworkSpec(N_STEPS, N_INPUTS, (N_UNITS, 5), 2, cell=cell, bidirectional=both)
         one = {
             "params": rng.uniform(-0.6, 0.6, spec.n_params),
             "x": rng.normal(size=(N_ROWS, N_STEPS, N_INPUTS)),
@@ -39,34 +38,37 @@ def torch_cells(rng: np.random.Generator) -> dict[str, np.ndarray]:
             "cotangent": rng.normal(size=(N_ROWS, 2)),
         }
         one |= run_torch(spec, **one)
-        data |= {f"{cell}/{name}": array for name, array in one.items()}
+        data |= {f"{cell}_{both}/{name}": array for name, array in one.items()}
     return data
 
 
 def run_torch(spec: NetworkSpec, params, x, y, cotangent) -> dict[str, np.ndarray]:
-    """What torch computes for one network: layers of one direction each, so that widths may differ."""
+    """What torch computes for one network: a module a layer, so that widths may differ."""
     import torch
 
+    options = {"batch_first": True, "bidirectional": spec.bidirectional == "concat"}
     make = {
-        "rnn_tanh": lambda i, h: torch.nn.RNN(i, h, batch_first=True),
-        "rnn_relu": lambda i, h: torch.nn.RNN(i, h, batch_first=True, nonlinearity="relu"),
-        "gru": lambda i, h: torch.nn.GRU(i, h, batch_first=True),
+        "rnn_tanh": lambda i, h: torch.nn.RNN(i, h, **options),
+        "rnn_relu": lambda i, h: torch.nn.RNN(i, h, nonlinearity="relu", **options),
+        "gru": lambda i, h: torch.nn.GRU(i, h, **options),
+        "lstm": lambda i, h: torch.nn.LSTM(i, h, **options),
     }[spec.cell]
     torch.set_default_dtype(torch.float64)
-    widths = (spec.n_features, *spec.hidden_sizes)
-    layers = [make(i, h) for i, h in pairwise(widths)]
-    head = torch.nn.Linear(widths[-1], spec.head_size)
+    layers = [make(run.inputs, run.units) for run in spec.topology.runs if not run.reverse]
+    head = torch.nn.Linear(spec.topology.head_units, spec.head_size)
     views = spec.views(params)
     places = {"head.w": head.weight, "head.b": head.bias}
-    for i, layer in enumerate(layers):
-        torch.nn.init.zeros_(layer.bias_hh_l0)
+    for run in spec.topology.runs:
+        layer, suffix = layers[run.layer], "_reverse" if run.reverse else ""
+        second_bias = getattr(layer, f"bias_hh_l0{suffix}")
+        torch.nn.init.zeros_(second_bias)
         places |= {
-            f"layers.{i}.w_x": layer.weight_ih_l0,
-            f"layers.{i}.w_h": layer.weight_hh_l0,
-            f"layers.{i}.b": layer.bias_ih_l0,
+            f"{run.name}w_x": getattr(layer, f"weight_ih_l0{suffix}"),
+            f"{run.name}w_h": getattr(layer, f"weight_hh_l0{suffix}"),
+            f"{run.name}b": getattr(layer, f"bias_ih_l0{suffix}"),
         }
         if spec.cell == "gru":  # of the second bias, only that of the candidate is not redundant
-            places[f"layers.{i}.b_h"] = layer.bias_hh_l0
+            places[f"{run.name}b_h"] = second_bias
     own = {name: slice(-views[name].shape[-1], None) if name.endswith("b_h") else slice(None) for name in places}
     with torch.no_grad():
         for name, place in places.items():
@@ -74,8 +76,9 @@ def run_torch(spec: NetworkSpec, params, x, y, cotangent) -> dict[str, np.ndarra
 
     def output(inputs):
         for layer in layers:
-            inputs, _ = layer(inputs)
-        return head(inputs[:, -1])
+            inputs, last = layer(inputs)
+        last = last[0] if spec.cell == "lstm" else last  # [directions,N,H]
+        return head(torch.cat(list(last), dim=1))
 
     def flat(of):
         return np.concatenate([of(places[b.name])[own[b.name]].detach().numpy().T.ravel() for b in spec.blocks])

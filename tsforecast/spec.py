@@ -194,6 +194,8 @@ class NetworkSpec:
                 "attention= and linear_skip= belong to decoder='dense'; leave them out with another decoder"
             )
         self._check_noise()
+        if max(self.dilations, default=1) > self.n_timesteps:
+            raise ValueError(f"dilations {self.dilations} reach beyond windows of {self.n_timesteps} steps")
         _ = self.topology  # refuses what cannot be arranged
 
     def _check_noise(self) -> None:

@@ -24,11 +24,12 @@ def assert_close(found, expected, tolerance):
 
 
 @pytest.mark.parametrize(("backend", "dtype"), PRECISIONS)
-@pytest.mark.parametrize("cell", ["rnn_tanh", "rnn_relu", "gru"])
-def test_networks_of_pytorch(backend, dtype, cell):
-    """Two layers and a head: outputs, gradients, ten steps of Adam."""
-    golden = {name.partition("/")[2]: a.astype(dtype) for name, a in TORCH.items() if name.startswith(f"{cell}/")}
-    spec, backend = NetworkSpec(5, 3, (UNITS, 5), 2, cell=cell), get_backend(backend)
+@pytest.mark.parametrize("network", sorted({name.partition("/")[0] for name in TORCH}))
+def test_networks_of_pytorch(backend, dtype, network):
+    """Two layers, in one direction or two, and a head: outputs, gradients, ten steps of Adam."""
+    golden = {name.partition("/")[2]: a.astype(dtype) for name, a in TORCH.items() if name.startswith(f"{network}/")}
+    cell, _, both = network.rpartition("_")
+    spec, backend = NetworkSpec(5, 3, (UNITS, 5), 2, cell=cell, bidirectional=both), get_backend(backend)
     outputs, dparams, dx = backend.gradient(spec, golden["params"], golden["x"], golden["cotangent"])
     assert_close(outputs, golden["outputs"], TOLERANCE[dtype])
     assert_close(dx, golden["dx"], TOLERANCE[dtype])

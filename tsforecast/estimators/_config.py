@@ -58,6 +58,10 @@ PARAMETER_CONSTRAINTS: dict = {
     "lr_step_size": [_COUNT],
     "recurrent_init": [StrOptions(set(RECURRENT_INITS))],
     "bias_init": [StrOptions(set(BIAS_INITS))],
+    "bidirectional": ["boolean", StrOptions({"concat", "sum"})],
+    "residual": ["boolean"],
+    "dilations": ["array-like", None],
+    "learn_initial_state": ["boolean"],
     "decoder": [StrOptions(set(DECODERS))],
     "n_future_features": [Interval(Integral, 0, None, closed="left")],
     "teacher_forcing": [Interval(Real, 0, 1, closed="both"), "array-like"],
@@ -89,6 +93,23 @@ def network_fields(model, n_timesteps: int, n_features: int, n_outputs: int) -> 
         "attention": model.attention or "none",
         "decoder": model.decoder,
         "n_future": int(model.n_future_features),
+        **_layer_fields(model, len(sizes)),
+    }
+
+
+def _layer_fields(model, n_layers: int) -> dict:
+    """Fields that say how layers hang together."""
+    if model.residual and n_layers < 2:
+        raise ValueError("residual=True joins layers, and hidden_layer_sizes has only one; give it several or leave it")
+    dilations = () if model.dilations is None else tuple(model.dilations)
+    if any(not isinstance(d, Integral) for d in dilations):
+        raise ValueError(f"dilations must be positive integers, one a layer, got {model.dilations!r}")
+    both = model.bidirectional
+    return {
+        "bidirectional": both if isinstance(both, str) else "concat" if both else "none",
+        "residual": bool(model.residual),
+        "dilations": tuple(int(d) for d in dilations),
+        "learned_state": bool(model.learn_initial_state),
     }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from tsforecast.exceptions import ModelFileError
 from tsforecast.persistence import pack_strings, unpack_strings
 from tsforecast.spec import CELLS, WINDOW_NORMS, NetworkSpec
+from tsforecast.topology import DIRECTIONS
 
 _STATISTICS = ("x_mean", "x_scale", "y_mean", "y_scale")
 _COUNTS = ("n_timesteps", "n_features", "n_outputs", "n_quantiles")
@@ -94,13 +95,20 @@ def _restore_statistics(model, arrays, spec: NetworkSpec) -> None:
 
 
 def _checked_network(network: dict[str, Any], cell: str) -> dict[str, Any]:
-    """Fields of a ``NetworkSpec`` that a kernel can be given without harm."""
+    """Fields of a ``NetworkSpec`` that a kernel can be given without harm; what older files lack is the default."""
+    network = {"bidirectional": "none", "residual": False, "dilations": (), "learned_state": False} | network
     sizes = network["hidden_sizes"]
     counts = [*(network[name] for name in _COUNTS), *sizes]
     if not isinstance(sizes, tuple) or not sizes or any(type(n) is not int or n < 1 for n in counts):
         raise ModelFileError("the network's sizes must be positive integers")
     if network["cell"] != cell or cell not in CELLS or network["window_norm"] not in WINDOW_NORMS:
         raise ModelFileError(f"the network's cell {network['cell']!r} or normalisation is unknown here")
+    joined = network["bidirectional"], network["residual"], network["learned_state"]
+    dilations = network["dilations"]
+    if joined[0] not in DIRECTIONS or {type(flag) for flag in joined[1:]} != {bool} or not isinstance(dilations, tuple):
+        raise ModelFileError("how the network's layers hang together is unknown here")
+    if any(type(d) is not int or not 1 <= d <= network["n_timesteps"] for d in dilations):
+        raise ModelFileError("the network's dilations are impossible")
     season = network["season_length"]
     if type(season) is not int or not 0 <= season <= network["n_timesteps"] or type(network["linear_skip"]) is not bool:
         raise ModelFileError("the network's season_length or linear_skip is impossible")

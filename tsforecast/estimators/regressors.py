@@ -120,6 +120,16 @@ class LSTMRegressor(RecurrentRegressor):
         Bias that training starts from in the gate that keeps the past: 1, or chrono, for windows of hundreds of steps:
         log(u) with u uniform from 1 to T - 1, so that units remember for about u steps; an input gate beside a forget
         gate starts at -log(u). All other biases start at 0.
+    bidirectional : bool or {"concat", "sum"}, default=False
+        Let every layer also read the window from its newest to its oldest step. Its output are the states of both
+        directions side by side (``"concat"``, also True) or added up (``"sum"``). Twice the work.
+    residual : bool, default=False
+        Add the input of every layer from the second on to its output; needs layers of equal width.
+    dilations : sequence of int or None, default=None
+        How many steps back the state lies that a layer reads, one number a layer: ``(1, 2, 4)`` lets the third layer
+        go over the window in strides of 4. None is 1 for all.
+    learn_initial_state : bool, default=False
+        Learn the state that every window starts from; else it is zero.
     attention : {"additive", "dot"} or None, default=None
         Beside the last hidden state, the head reads a mean of the hidden states of all steps, weighted by how well each
         answers to the last one: by a small network of its own (additive, Bahdanau et al. 2015) or by a product with a
@@ -232,6 +242,10 @@ class LSTMRegressor(RecurrentRegressor):
         lr_step_size=30,
         recurrent_init="orthogonal",
         bias_init="unit",
+        bidirectional=False,
+        residual=False,
+        dilations=None,
+        learn_initial_state=False,
         attention=None,
         decoder="dense",
         n_future_features=0,

@@ -19,9 +19,10 @@ class Stream:
     of them it has the very bits of ``model.predict`` on that window. Nothing is ever forgotten but what the network
     forgets; call :meth:`reset` where a new series begins.
 
-    A model that looks at its whole window (``window_norm``, ``season_length``, ``linear_skip``, ``attention``, a
-    recurrent ``decoder``) cannot work like this. Its stream keeps the last ``n_timesteps`` steps and predicts from them
-    at every step, at the price of one ``predict``; the forecast is NaN until that many steps have been pushed.
+    A model that looks at its whole window (``window_norm``, ``season_length``, ``linear_skip``, ``bidirectional``,
+    ``attention``, a recurrent ``decoder``) or whose state lies several steps back (``dilations``) cannot work like
+    this. Its stream keeps the last ``n_timesteps`` steps and predicts from them at every step, at the price of one
+    ``predict``; the forecast is NaN until that many steps have been pushed.
 
     A stream holds the weights of the moment it was made: training the model further does not change it. It can be
     pickled, with its state. It is for one thread at a time.
