@@ -1,4 +1,4 @@
-"""Time a training step of every cell and of some networks of LSTMs, as a multiple of the plain LSTM's of as many units, in turns.
+"""Time a training step of every cell and of some networks of LSTMs, against the plain LSTM of as many units, in turns.
 
     python scripts/bench_cells.py [--shapes 32x24x1x64 256x48x8x32 64x48x8x128] [--rounds 9] [--json FILE]
 

@@ -53,7 +53,8 @@ def test_a_learned_start_changes_with_training(windows):
     X, y = windows
     model = LSTMRegressor(4, learn_initial_state=True, max_iter=2, random_state=0, device="reference").fit(X, y)
     views = model._spec().views(model._params)
-    assert views["layers.0.h_0"].all() and views["layers.0.c_0"].all()
+    assert views["layers.0.h_0"].all()
+    assert views["layers.0.c_0"].all()
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,10 @@ def restore(cls, arrays: dict[str, np.ndarray], meta: dict[str, Any]):
     model = cls(**anywhere(meta["params"]))
     model._validate_params()
     network = _checked_network(meta["network"], model._cell)
-    spec = NetworkSpec(**network)
+    try:
+        spec = NetworkSpec(**network)
+    except ValueError as error:
+        raise ModelFileError(f"the network is impossible: {error}") from error
     for name in ("params", "opt_m", "opt_v"):
         if arrays[name].shape != (spec.n_params,) or arrays[name].dtype != arrays["params"].dtype:
             raise ModelFileError(f"{name} does not fit a network of {spec.n_params} parameters")
@@ -96,7 +99,8 @@ def _restore_statistics(model, arrays, spec: NetworkSpec) -> None:
 
 def _checked_network(network: dict[str, Any], cell: str) -> dict[str, Any]:
     """Fields of a ``NetworkSpec`` that a kernel can be given without harm; what older files lack is the default."""
-    network = {"bidirectional": "none", "residual": False, "dilations": (), "learned_state": False} | network
+    defaults: dict[str, Any] = {"bidirectional": "none", "residual": False, "dilations": (), "learned_state": False}
+    network = defaults | network
     sizes = network["hidden_sizes"]
     counts = [*(network[name] for name in _COUNTS), *sizes]
     if not isinstance(sizes, tuple) or not sizes or any(type(n) is not int or n < 1 for n in counts):
