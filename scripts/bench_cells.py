@@ -1,6 +1,7 @@
 """Time a training step of every cell and of some networks of LSTMs, against the plain LSTM of as many units, in turns.
 
     python scripts/bench_cells.py [--shapes 32x24x1x64 256x48x8x32 64x48x8x128] [--rounds 9] [--json FILE]
+                                   [--only gru bidirectional]
 
 A shape is batch x steps x inputs x units; one thread. Before anything is timed, the gradients of each cell are compared
 with those of the float64 reference equations.
@@ -60,11 +61,11 @@ class Run:
         return (time.perf_counter() - start) / len(self.rates)
 
 
-def measure(shape: str, n_rounds: int) -> dict[str, float]:
+def measure(shape: str, n_rounds: int, names: list[str]) -> dict[str, float]:
     """Median ratio to the plain LSTM by name; ``"lstm"`` holds milliseconds."""
-    runs = {name: Run(name, *(int(n) for n in shape.split("x"))) for name in NETWORKS}
+    runs = {name: Run(name, *(int(n) for n in shape.split("x"))) for name in names}
     rounds = [{name: run.seconds_a_step() for name, run in runs.items()} for _ in range(n_rounds + 1)][1:]
-    ratios = {name: statistics.median(r[name] / r["lstm"] for r in rounds) for name in NETWORKS}
+    ratios = {name: statistics.median(r[name] / r["lstm"] for r in rounds) for name in names}
     return ratios | {"lstm": statistics.median(r["lstm"] for r in rounds) * 1e3}
 
 
@@ -73,15 +74,16 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES))
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", type=Path, help="write the figures here, too")
+    parser.add_argument("--only", nargs="+", default=list(NETWORKS), choices=list(NETWORKS), metavar="NAME")
     options = parser.parse_args()
-    for name in NETWORKS:
+    names = ["lstm", *(name for name in options.only if name != "lstm")]
+    for name in names:
         check(name)
-    found = {shape: measure(shape, options.rounds) for shape in options.shapes}
+    found = {shape: measure(shape, options.rounds, names) for shape in options.shapes}
     print(f"{'cell or network':<28}" + "".join(f"{shape:>14}" for shape in found))
     print(f"{'lstm, ms':<28}" + "".join(f"{figures['lstm']:>14.3f}" for figures in found.values()))
-    for name in NETWORKS:
-        if name != "lstm":
-            print(f"{name:<28}" + "".join(f"{figures[name]:>14.2f}" for figures in found.values()))
+    for name in names[1:]:
+        print(f"{name:<28}" + "".join(f"{figures[name]:>14.2f}" for figures in found.values()))
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tsforecast import GRURegressor, LSTMRegressor, RNNRegressor, load_model, sliding_windows
+from tsforecast import GRURegressor, LSTMRegressor, RNNRegressor, fit_many, load_model, sliding_windows
 
 T = 12
 MODELS = {
@@ -36,6 +36,16 @@ def test_it_learns_streams_and_comes_back_from_a_file(name, windows, tmp_path):
     for x in X[125]:
         forecast = stream.push(x)
     assert forecast == expected[15]
+
+
+@pytest.mark.needs_jit
+def test_a_fleet_of_them_has_the_bits_of_each_alone(windows):
+    X, y = windows
+    params = MODELS["dilated"].get_params() | {"max_iter": 3}
+    models = [LSTMRegressor(**(params | {"random_state": i})) for i in range(2)]
+    alone = [LSTMRegressor(**m.get_params()).fit(X, y)._params for m in models]
+    fit_many(models, [X, X], [y, y])
+    np.testing.assert_array_equal([m._params for m in models], alone)
 
 
 @pytest.mark.needs_jit
