@@ -11,14 +11,17 @@ if [ $# -gt 0 ]; then
   exec "${pytest[@]}" "$@"
 fi
 
+# Most of the time goes into compiling, on one core a process; a file's tests stay together and share what they compile.
+pytest+=(-q -rfE -n 2 --dist loadfile)
+
 echo "== 1 of 4: compiled kernels"
-"${pytest[@]}" -q -rfE
+"${pytest[@]}"
 
 echo "== 2 of 4: kernels as plain Python, with coverage"
-NUMBA_DISABLE_JIT=1 "${pytest[@]}" -q -rfE --cov --cov-fail-under=90 --cov-report=term
+NUMBA_DISABLE_JIT=1 "${pytest[@]}" --cov --cov-fail-under=90 --cov-report=term
 
 echo "== 3 of 4: compiled kernels with bounds checks"
-NUMBA_BOUNDSCHECK=1 "${pytest[@]}" -q -rfE tests/kernels
+NUMBA_BOUNDSCHECK=1 "${pytest[@]}" tests/kernels
 
 # numba-cuda takes the place of the CUDA target inside Numba, so it has an environment of its own (1.2 GB).
 echo "== 4 of 4: CUDA kernels, simulated and compiled to machine code"

@@ -15,6 +15,9 @@ def pytest_configure(config):
 
     ``TSFORECAST_TEST_CACHE_DIR`` names a directory to keep instead, for quick runs while developing.
     """
+    if hasattr(config, "workerinput"):  # one of several processes, which share what the first one has made
+        config.kernel_cache = None
+        return
     kept = os.environ.get("TSFORECAST_TEST_CACHE_DIR")
     config.kernel_cache = None if kept else tempfile.mkdtemp(prefix="tsforecast-test-cache-")
     os.environ["TSFORECAST_CACHE_DIR"] = kept or config.kernel_cache
