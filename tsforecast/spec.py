@@ -263,6 +263,11 @@ class NetworkSpec:
         return (self.n_quantiles - 1) // 2
 
     @property
+    def map_size(self) -> int:
+        """Number of columns of ``head.w``: all outputs, or those of one step of a decoder."""
+        return self.head_size if self.decoder == "dense" else self.n_quantiles
+
+    @property
     def head_inputs(self) -> int:
         """Number of units that the head, or the decoder's last map, reads."""
         if self.decoder != "dense":
@@ -301,8 +306,7 @@ class NetworkSpec:
             own = attention_shapes(self.attention, width, width)
             shapes += [(f"attention.{name}", shape) for name, shape in own.items()]
         shapes += [(f"decoder.{name}", shape) for name, shape in self.decoder_shapes().items()]
-        n_mapped = self.head_size if self.decoder == "dense" else self.n_quantiles
-        shapes += [("head.w", (self.head_inputs, n_mapped)), ("head.b", (n_mapped,))]
+        shapes += [("head.w", (self.head_inputs, self.map_size)), ("head.b", (self.map_size,))]
         if self.linear_skip:
             shapes.append(("skip.w", (self.n_timesteps * self.n_features, self.head_size)))
         blocks, offset = [], 0

@@ -61,18 +61,22 @@ def take_buffers(
     n_steps: int,
     rows: int,
     learns: bool,
+    n_queries: int,
     take_copy: Callable[[int], int],
     take: Callable[[int], int],
 ) -> AttentionPlaces:
-    """The places of ``take_weights`` and of all else: transposed weights by ``take_copy``, work buffers by ``take``."""
+    """The places of ``take_weights`` and of all else: transposed weights by ``take_copy``, work buffers by ``take``.
+
+    Each of ``n_queries`` queries has its own ``q`` and ``weights``.
+    """
     if own.n_units < 0:
         return own
     is_additive, of_states, of_scores = own.w_k >= 0, n_steps * rows * own.padded, n_steps * whole_vectors(rows)
     own = own._replace(
         states=take(of_states),
         keys=take(of_states * is_additive),
-        q=take(rows * own.padded),
-        weights=take(of_scores),
+        q=take(n_queries * rows * own.padded),
+        weights=take(n_queries * of_scores),
         z=take(scratch_size(n_steps, rows, own.padded)),
     )
     if not learns:

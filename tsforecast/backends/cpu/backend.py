@@ -31,6 +31,7 @@ from tsforecast.spec import LOSSES, SOLVERS, NetworkSpec
 INFERENCE_ROWS, FEWEST_INFERENCE_ROWS, INFERENCE_NUMBERS = 48, 6, 3_000_000
 EVALUATION_ROWS = 8 * INFERENCE_ROWS
 MOST_THREADS = epoch.MOST_SHARDS
+_NOBODY_FORCED = np.empty((0, 0), np.uint8)
 _compiled: set[np.dtype] = set()
 SUPPORTED_CELLS = tuple(CELL_SHAPES)  # of the keys of spec.CELLS
 
@@ -139,7 +140,7 @@ class CpuBackend:
         n = len(x_starts)
         plan = inference_plan(spec, n)
         packed = pack_flat(plan, params, plan.n_packed)
-        _check_starts(values, x_starts, spec.n_timesteps * spec.n_features)
+        _check_starts(values, x_starts, spec.row_size)
         result = np.empty((n, spec.head_size), dtype=params.dtype)
         sync = np.zeros(SYNC_SIZE, dtype=np.int64)
 
@@ -168,18 +169,20 @@ class CpuBackend:
         packed = pack_flat(plan, params, plan.n_packed)
         work, frame, base = thread_memory(plan, np.empty(plan.n_work, dtype))
         values = np.ascontiguousarray(x, dtype=dtype).reshape(-1)
-        x_starts = np.arange(n, dtype=np.int64) * (spec.n_timesteps * spec.n_features)
+        x_starts = np.arange(n, dtype=np.int64) * spec.row_size
         cotangent = np.ascontiguousarray(cotangent, dtype=dtype)
-        out, dx, dw = np.empty_like(cotangent), np.empty(x.shape, dtype), np.zeros(plan.net.n_gradient, dtype)
+        out, dw = np.empty_like(cotangent), np.zeros(plan.net.n_gradient, dtype)
+        dx = np.empty((n, spec.n_timesteps, spec.n_features), dtype)
+        d_future = np.empty((n, spec.n_outputs * spec.n_future), dtype)
         epoch.gradient(
             plan.net, plan.layers, plan.panels, values, x_starts, packed, work[0], frame[0], base[0], cotangent, out,
-            dw, dx,
+            dw, dx, d_future,
         )  # fmt: skip
         if spec.linear_skip:
-            dx += (cotangent @ spec.views(params)["skip.w"].T).reshape(x.shape)
+            dx += (cotangent @ spec.views(params)["skip.w"].T).reshape(dx.shape)
         dparams = np.empty_like(params)
         epoch.unpack(dw, plan.runs, dparams)
-        return out, dparams, dx
+        return out, dparams, np.concatenate([dx.reshape(n, -1), d_future], axis=1).reshape(x.shape)
 
 
 def _check_supported(spec: NetworkSpec) -> None:
@@ -191,8 +194,6 @@ def _check_supported(spec: NetworkSpec) -> None:
         )
     if spec.dropout or spec.recurrent_dropout or spec.zoneout:
         raise ValueError("the cpu backend has no kernels for dropout and zoneout; the reference backend has them")
-    if spec.decoder != "dense" or spec.n_future:
-        raise ValueError("the cpu backend has no kernels for decoders; the reference backend has them")
 
 
 def inference_plan(spec: NetworkSpec, n_windows: int) -> Plan:
@@ -222,11 +223,12 @@ def kernel_rule(rule: StepRule, spec: NetworkSpec, dtype: np.dtype) -> epoch.Rul
 
 def kernel_data(windows: Windows, spec: NetworkSpec) -> epoch.Data:
     """Windows as kernels see them, after a look at every start."""
-    _check_starts(windows.values, windows.x_starts, spec.n_timesteps * spec.n_features)
+    _check_starts(windows.values, windows.x_starts, spec.row_size)
     _check_starts(windows.targets, windows.y_starts, (spec.n_outputs - 1) * windows.y_stride + 1)
     return epoch.Data(
-        windows.values, windows.x_starts, windows.targets, windows.y_starts, windows.y_stride, windows.weights
-    )
+        windows.values, windows.x_starts, windows.targets, windows.y_starts, windows.y_stride, windows.weights,
+        _NOBODY_FORCED if windows.forced is None else windows.forced,
+    )  # fmt: skip
 
 
 def _check_starts(buffer: NDArray, starts: NDArray[np.int64], width: int) -> None:

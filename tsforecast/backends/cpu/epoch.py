@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tsforecast.backends.cpu import links, network
+from tsforecast.backends.cpu import decoder, links, network
 from tsforecast.backends.cpu.jit import entry, inlined
 from tsforecast.backends.cpu.lanes import LANES, load, store
 from tsforecast.backends.cpu.losses import batch_loss
@@ -42,6 +42,7 @@ class Data(NamedTuple):
     y_starts: np.ndarray
     y_stride: int
     weights: np.ndarray
+    forced: np.ndarray  # [N,K] uint8, or [0,0]
 
 
 class Rule(NamedTuple):
@@ -131,6 +132,7 @@ def shard_step(net, layers, rule, data, rows, share, packed, memory, thread, sha
     dw, B, N = memory.shard_gradients[shard], len(rows), net.out_width
     clear(dw, 0, net.n_gradient)
     network.read_windows(net, layers, B, data.values, data.x_starts, rows, work, frame, base)
+    decoder.read_teacher((net, B, data, rows, frame, base, work))
     network.forward(net, layers, B, packed, work)
     memory.shard_losses[shard] = batch_loss(
         B, net.n_outputs, net.n_quantiles, N, rule, data.targets, data.y_starts, data.y_stride, data.weights,
@@ -259,6 +261,7 @@ def gradient(
     out,  # [B,K*Q] out
     dw,  # [n_gradient] zeros; packed gradient
     dx,  # [B,T,F] out, without what passes through the linear skip
+    d_future,  # [B,K*E] out
 ):  # fmt: skip
     """Outputs and gradients of ``sum(outputs * cotangent)`` for one batch."""
     B, N = len(x_starts), net.out_width
@@ -266,6 +269,7 @@ def gradient(
         transpose_panel(panel, packed)
     rows = np.arange(B)
     network.read_windows(net, layers, B, values, x_starts, rows, work, frame, base)
+    decoder.forget_teacher((net, B, work))
     network.forward(net, layers, B, packed, work)
     n = cotangent.shape[1]
     for b in range(B):
@@ -275,3 +279,4 @@ def gradient(
             out[b, j] = work[net.out + b * N + j]
     network.backward(net, layers, B, packed, work, dw)
     links.window_gradient(net, layers, B, work, dx)
+    network.future_gradient(net, B, work, d_future)

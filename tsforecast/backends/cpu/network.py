@@ -1,13 +1,13 @@
 """One shard of a batch through the network and back: gather, layers, head, loss.
 
 ``net`` and ``layers`` are those of ``plan``; ``weights`` the packed weights; ``work`` one thread's buffer; ``frame
-[B,2]`` and ``base [B,K]`` float64. The head reads rows (window | 1 | last states | context), the window only with a
-linear skip, the context only with an attention.
+[B,2]`` and ``base [B,K]`` float64. The head reads rows (window | 1 | last states | context | future), the window only
+with a linear skip, the context with an attention, the future with known-future inputs; a ``decoder`` takes its place.
 """
 
 from __future__ import annotations
 
-from tsforecast.backends.cpu import cells, links, pooling
+from tsforecast.backends.cpu import cells, decoder, links, pooling
 from tsforecast.backends.cpu.jit import inlined
 from tsforecast.backends.cpu.lanes import LANES
 from tsforecast.backends.cpu.layer import to_panels
@@ -33,7 +33,7 @@ from tsforecast.backends.cpu.tables import (
     W,
 )  # fmt: skip
 from tsforecast.backends.cpu.tile import multiply
-from tsforecast.backends.cpu.windows import gather
+from tsforecast.backends.cpu.windows import gather, gather_future
 
 
 @inlined
@@ -43,6 +43,12 @@ def read_windows(net, layers, B, values, x_starts, rows, work, frame, base):
         net.n_timesteps, B, net.n_features, net.n_outputs, net.season, net.norm, net.skip, layers[0, ROW],
         net.head_in, values, x_starts, rows, tail(work, layers[0, XH]), tail(work, net.head), frame, base,
     )  # fmt: skip
+    if net.n_future > 0:
+        step = net.future_step if net.future_step > 0 else B * net.future_row
+        gather_future(
+            B, net.n_outputs, net.n_future, values, x_starts, net.n_timesteps * net.n_features, rows, work, net.future,
+            net.future_row, step,
+        )  # fmt: skip
 
 
 @inlined
@@ -62,7 +68,9 @@ def forward(net, layers, B, weights, work):
                 tail(work, layer[KEPT]),
             )  # fmt: skip
             first += n_steps
-    _head(net, layers, B, weights, work)
+    if net.decoder.source < 0:
+        _head(net, layers, B, weights, work)
+    decoder.decode((net, layers, B, weights, work))
 
 
 @inlined
@@ -71,7 +79,9 @@ def infer(net, layers, B, weights, work):
     for i in range(net.n_layers):
         links.enter(net, layers, i, B, weights, work)
         _infer_layer(net, layers[i], B, weights, work)
-    _head(net, layers, B, weights, work)
+    if net.decoder.source < 0:
+        _head(net, layers, B, weights, work)
+    decoder.decode_only((net, layers, B, weights, work))
 
 
 @inlined
@@ -106,7 +116,7 @@ def _head(net, layers, B, weights, work):
     for b in range(B):
         work[net.head + b * net.head_in + net.head_skip] = 1
     links.read_last_states(net, layers, B, work)
-    pooling.pool(net, layers, B, weights, work)
+    pooling.pool((net, layers, B, weights, work))
     multiply(
         B, net.out_width // LANES, net.head_in, work, net.head, net.head_in, 1, weights, net.head_w, 0,
         work, net.out, net.out_width, LANES, False,
@@ -122,21 +132,13 @@ def backward(
 
     In a buffer laid out for it, the gradients by what runs read stand at ``work[layer[DX]]`` afterwards.
     """
-    V = net.out_width // LANES
-    to_panels(B, V, tail(work, net.dout), tail(work, net.dout_panels))
-    multiply(
-        net.head_in, V, B, work, net.head, 1, net.head_in, work, net.dout_panels, 0,
-        dw, net.head_w, 0, net.head_in * LANES, True,
-    )  # fmt: skip
-    n_de = (net.head_in - net.head_skip - 1 + LANES - 1) // LANES
-    multiply(
-        B, n_de, net.out_width, work, net.dout, net.out_width, 1, weights, net.head_wt, 0, work, net.de,
-        n_de * LANES, LANES, False,
-    )  # fmt: skip
-    pooling.pool_backward(net, B, weights, work, dw, n_de * LANES)
+    if net.decoder.source < 0:
+        _head_backward(net, B, weights, work, dw)
+    decoder.decode_backward((net, layers, B, weights, work, dw))
     for i in range(net.n_layers - 1, -1, -1):
         layer = layers[i]
-        links.gradient_from_above(net, layers, i, B, n_de * LANES, work)
+        links.gradient_from_above(net, layers, i, B, net.de_width, work)
+        decoder.hand_back((net, layers, i, B, work))
         xh = layer[XH] + (layer[STEPS] - layer[TAPE]) * B * layer[DILATION] * layer[ROW]
         cells.backward(
             net, layer[TAPE], B * layer[DILATION], layer[IN], layer[UNITS],
@@ -147,3 +149,37 @@ def backward(
             tail(dw, layer[W]), tail(dw, layer[EXTRA]),
         )  # fmt: skip
         links.start_gradient(net, layers, i, B, work, dw)
+
+
+@inlined
+def _head_backward(net, B, weights, work, dw):
+    """Undo ``_head``: the gradient by what it read stands at ``net.de``."""
+    V = net.out_width // LANES
+    to_panels(B, V, tail(work, net.dout), tail(work, net.dout_panels))
+    multiply(
+        net.head_in, V, B, work, net.head, 1, net.head_in, work, net.dout_panels, 0,
+        dw, net.head_w, 0, net.head_in * LANES, True,
+    )  # fmt: skip
+    multiply(
+        B, net.de_width // LANES, net.out_width, work, net.dout, net.out_width, 1, weights, net.head_wt, 0, work,
+        net.de, net.de_width, LANES, False,
+    )  # fmt: skip
+    pooling.pool_backward((net, B, weights, work, dw, net.de_width))
+
+
+@inlined
+def future_gradient(
+    net, B, work,
+    d_future,  # [B,K*E] out
+):  # fmt: skip
+    """Copy the gradient by the known-future inputs to where it is asked for."""
+    E = net.n_future
+    for b in range(B):
+        for k in range(net.n_outputs):
+            if net.decoder.source < 0:
+                first = net.de + b * net.de_width + net.head_in - net.head_skip - 1 - (net.n_outputs - k) * E
+            else:
+                Dp = (net.decoder.row[IN] + LANES - 1) // LANES * LANES
+                first = net.decoder.row[DX] + (k * B + b) * Dp + 1
+            for e in range(E):
+                d_future[b, k * E + e] = work[first + e]

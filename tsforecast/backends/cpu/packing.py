@@ -20,26 +20,32 @@ Places = NDArray[np.int64]
 
 
 def places(
-    spec: NetworkSpec, layers: NDArray[np.int64], pool: AttentionPlaces, head_w: int, head_in: int, head_skip: int
+    spec: NetworkSpec,
+    layers: NDArray[np.int64],  # a row for each run, and one for a decoder
+    pool: AttentionPlaces,
+    head_w: int,
+    head_in: int,
+    head_skip: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """``Plan.runs`` and ``Plan.columns``."""
     n_columns = 0
     at = np.full(spec.n_params, -1, dtype=np.int64)
     to, columns = spec.views(at), []
-    for run, layer in zip(spec.topology.runs, layers, strict=False):
+    prefixes = [*(run.name for run in spec.topology.runs), "decoder."]
+    for prefix, layer in zip(prefixes, layers, strict=False):
         own_places, own = _layer_places(spec, layer)
         for name, place in own_places.items():
-            to[run.name + name][...] = place
+            to[prefix + name][...] = place
         for column, width in own:
             columns.append(n_columns + column)
             n_columns += width
     for name, place in block_places(pool).items():
-        to[f"attention.{name}"][...] = place
+        to[f"{'' if spec.decoder == 'dense' else 'decoder.'}attention.{name}"][...] = place
     for column, width in attention_columns(pool):
         columns.append(n_columns + column)
         n_columns += width
-    column = np.arange(spec.head_size)
-    place = head_w + panel_index(np.arange(head_in)[:, None], column, head_in, whole_vectors(spec.head_size) // LANES)
+    column, n_vectors = np.arange(spec.map_size), whole_vectors(spec.map_size) // LANES
+    place = head_w + panel_index(np.arange(head_in)[:, None], column, head_in, n_vectors)
     if spec.linear_skip:
         to["skip.w"][...] = place[:head_skip]
     to["head.b"][...] = place[head_skip]
@@ -71,7 +77,7 @@ def panels(
             rows.append((place + first * LANES * n_rows, n_rows, width, bias, column, to, step, *by_h, *by_x))
             column += width * LANES
 
-    for layer in layers[: len(spec.topology.runs)]:
+    for layer in layers:
         d, hp, depth = int(layer[IN]), int(layer[PADDED]), int(layer[DEPTH])
         height = n_gates * hp
         by_h = (d + 1, depth - d - 1, layer[WH_T], height) if layer[WH_T] >= 0 else none
@@ -87,15 +93,19 @@ def panels(
             if layer[field] >= 0:
                 add(layer[field], 1, hp // LANES, 4, 0)
     add_panels(pool, add)
-    head = (head_skip + 1, head_in - head_skip - 1, head_wt, whole_vectors(spec.head_size)) if head_wt >= 0 else none
-    add(head_w, head_in, whole_vectors(spec.head_size) // LANES, 4, head_skip, by_h=head)
+    head = (head_skip + 1, head_in - head_skip - 1, head_wt, whole_vectors(spec.map_size)) if head_wt >= 0 else none
+    add(head_w, head_in, whole_vectors(spec.map_size) // LANES, 4, head_skip, by_h=head)
     return np.array(rows, dtype=np.int64)
 
 
 def _head_rows(spec: NetworkSpec, pool: AttentionPlaces) -> Places:
-    """Which rows behind the bias the head's weights have: the last states, and with attention, padded, the context."""
-    units = np.arange(spec.topology.head_units)
-    return units if pool.n_units < 0 else np.concatenate([units, pool.padded + units])
+    """Which rows behind the bias the head's weights have: last states; with attention, padded, context; the future."""
+    if spec.decoder != "dense":
+        return np.arange(spec.hidden_sizes[-1])
+    units, future = np.arange(spec.topology.head_units), np.arange(spec.n_outputs * spec.n_future)
+    if spec.attention == "none":
+        return np.concatenate([units, len(units) + future])
+    return np.concatenate([units, pool.padded + units, 2 * pool.padded + future])
 
 
 def _layer_places(spec: NetworkSpec, layer: NDArray[np.int64]) -> tuple[dict[str, Places], list[tuple[Places, int]]]:

@@ -22,7 +22,10 @@ from typing import NamedTuple
 import numpy as np
 
 from tsforecast.backends.cpu import tables
-from tsforecast.backends.cpu.attention_places import AttentionPlaces, take_buffers, take_weights
+from tsforecast.backends.cpu.attention_places import AttentionPlaces, take_weights
+from tsforecast.backends.cpu.attention_places import take_buffers as take_attention_buffers
+from tsforecast.backends.cpu.decoder_places import DecoderPlaces
+from tsforecast.backends.cpu.decoder_places import take_buffers as take_decoder_buffers
 from tsforecast.backends.cpu.lanes import LANES
 from tsforecast.backends.cpu.packing import panels, places
 from tsforecast.backends.cpu.shapes import CELL_SHAPES
@@ -55,18 +58,25 @@ class Net(NamedTuple):
     out: int  # [B,out_width]
     dout: int
     dout_panels: int
-    de: int  # [B, A - head_skip - 1 in whole vectors]
+    de: int  # [B,de_width] gradient by what the head reads behind the 1
+    de_width: int
     dh: int
     dc: int
     dz: int
-    pool: AttentionPlaces  # of the head
+    n_future: int  # E
+    future: int  # known-future inputs in the work buffer; E numbers of a step stand together
+    future_row: int  # how far apart the rows are
+    future_step: int  # and the steps; 0: B rows
+    pool: AttentionPlaces  # of the head, or of the decoder
+    decoder: DecoderPlaces
 
 
 @cache
-def net_type(cell: str, attention: str) -> type[Net]:
-    """A type of its own for every cell and attention: what kernels are compiled for. Kept machine code names it."""
-    name = f"Net_{cell}" if attention == "none" else f"Net_{cell}_{attention}"
-    made = type(name, (Net,), {"cell": cell, "attention": attention, "__module__": __name__})
+def net_type(cell: str, attention: str, decoder: str) -> type[Net]:
+    """A type of its own for all that decides which kernels are compiled. Machine code that is kept names it."""
+    name = "_".join(["Net", cell, *(part for part in (attention, decoder) if part not in ("none", "dense"))])
+    kind = {"cell": cell, "attention": attention, "decodes": decoder, "__module__": __name__}
+    made = type(name, (Net,), kind)
     globals()[name] = made
     return made
 
@@ -99,13 +109,17 @@ class _Heap:
 @lru_cache(maxsize=64)
 def operations(spec: NetworkSpec) -> int:
     """Additions and multiplications of all steps for the forecast of one window; learning takes 3 times as many."""
-    cell = CELLS[spec.cell]
+    cell, width = CELLS[spec.cell], spec.topology.head_units
     a_step = sum(
         2 * cell.n_gates * run.units * (run.inputs + 1 + cell.recurrent * run.units) for run in spec.topology.runs
     )
-    if spec.attention == "additive":
-        a_step += 2 * spec.topology.head_units**2
-    return spec.n_timesteps * a_step
+    if spec.attention == "additive" or spec.decoder == "recurrent_attention":
+        a_step += 2 * width**2
+    if spec.decoder == "dense":
+        return spec.n_timesteps * a_step
+    units, attends = spec.hidden_sizes[-1], spec.decoder == "recurrent_attention"
+    decoded = 2 * cell.n_gates * units * (2 + spec.n_future + units + attends * width)
+    return spec.n_timesteps * a_step + spec.n_outputs * (decoded + attends * spec.n_timesteps * 4 * width)
 
 
 @lru_cache(maxsize=8)  # beside those below: looking up one plan is cheaper than its three parts
@@ -122,13 +136,19 @@ def make_plan(spec: NetworkSpec, rows: int, purpose: int, n_steps: int | None = 
 @lru_cache(maxsize=8)
 def _places(spec: NetworkSpec) -> tuple[np.ndarray, np.ndarray]:
     net, layers, _, _ = _offsets(spec, 1, INFERENCE, spec.n_timesteps)
-    return places(spec, layers, net.pool, net.head_w, net.head_in, net.head_skip)
+    return places(spec, _rows(net, layers), net.pool, net.head_w, net.head_in, net.head_skip)
 
 
 @lru_cache(maxsize=24)
 def _panels(spec: NetworkSpec, purpose: int) -> np.ndarray:
     net, layers, _, _ = _offsets(spec, 1, purpose, spec.n_timesteps)
-    return panels(spec, layers, net.pool, net.head_w, net.head_in, net.head_skip, net.head_wt)
+    return panels(spec, _rows(net, layers), net.pool, net.head_w, net.head_in, net.head_skip, net.head_wt)
+
+
+def _rows(net: Net, layers: np.ndarray) -> np.ndarray:
+    """Rows of the table of layers for all runs and, behind them, the decoder."""
+    decoder = [net.decoder.row] if net.decoder.source >= 0 else []
+    return np.array([*layers[: net.n_layers], *decoder])
 
 
 @lru_cache(maxsize=64)
@@ -138,22 +158,34 @@ def _offsets(spec: NetworkSpec, rows: int, purpose: int, n_steps: int) -> tuple[
     head_skip = T * spec.n_features if spec.linear_skip else 0
     head_units, out_width = spec.topology.head_units, whole_vectors(spec.head_size)
     weights, work = _Heap(), _Heap()
-    layers = np.array([_sizes(spec, run, n_steps, weights) for run in runs])
-    pool = take_weights(spec.attention, head_units, head_units, weights.take)
-    head_read = head_units if spec.attention == "none" else 2 * pool.padded
+    learns, map_width, decodes = purpose != INFERENCE, whole_vectors(spec.map_size), spec.decoder != "dense"
+    layers = np.array([_sizes(spec, run, T, n_steps, spec.learned_states, weights) for run in runs])
+    decoder_row = _decoder_sizes(spec, weights)
+    attention = "additive" if spec.decoder == "recurrent_attention" else spec.attention
+    pool = take_weights(attention, spec.hidden_sizes[-1] if decodes else head_units, head_units, weights.take)
+    of_states = head_units if pool.n_units < 0 else 2 * pool.padded
+    head_read = spec.hidden_sizes[-1] if decodes else of_states + spec.n_outputs * spec.n_future
     head_in = head_skip + 1 + head_read
-    head_w = weights.take(head_in * out_width)
+    head_w = weights.take(head_in * map_width)
     n_with_gradient = weights.size
     for layer, run in zip(layers, runs, strict=True):
         wants_dx = run.links[0].source != WINDOW or purpose == INPUT_GRADIENT
-        _lay_out(spec.cell, layer, rows, purpose != INFERENCE, wants_dx, weights, work)
+        _lay_out(spec.cell, layer, rows, learns, wants_dx, weights, work)
     links = _links(spec)
-    if purpose != INFERENCE:
-        _find_gradients(n_steps, rows, layers, links, spec.attention != "none", work)
-    backward = rows * (purpose != INFERENCE)
+    if learns:
+        _find_gradients(n_steps, rows, layers, links, pool.n_units >= 0, work)
+    backward = rows * learns
     widest = max(layer[tables.DILATION] * layer[tables.PADDED] for layer in layers)
-    pool = take_buffers(pool, T, rows, purpose != INFERENCE, weights.take, work.take)
-    net = net_type(spec.cell, spec.attention)(
+    n_queries = spec.n_outputs if decodes else 1
+    pool = take_attention_buffers(pool, T, rows, learns, n_queries, weights.take, work.take)
+    decoder, head = DecoderPlaces(), work.take(rows * head_in)
+    future, future_row, future_step = head + head_skip + 1 + of_states, head_in, spec.n_future
+    if decodes:
+        _lay_out(spec.cell, decoder_row, rows, learns, True, weights, work)
+        decoder = take_decoder_buffers(spec, decoder_row, rows, learns, work.take)
+        future, future_row, future_step = int(decoder_row[tables.XH]) + 1, int(decoder_row[tables.ROW]), 0
+    de_width = whole_vectors(head_units if decodes else head_read)
+    net = net_type(spec.cell, spec.attention, spec.decoder)(
         n_timesteps=T,
         n_features=spec.n_features,
         n_outputs=spec.n_outputs,
@@ -167,21 +199,38 @@ def _offsets(spec: NetworkSpec, rows: int, purpose: int, n_steps: int) -> tuple[
         head_skip=head_skip,
         out_width=out_width,
         head_w=head_w,
-        head_wt=weights.take(out_width * whole_vectors(head_read)) if backward else -1,
-        head=work.take(rows * head_in),
+        head_wt=weights.take(map_width * whole_vectors(head_read)) if backward else -1,
+        head=head,
         out=work.take(rows * out_width),
         dout=work.take(rows * out_width),
         dout_panels=work.take(backward * out_width),
-        de=work.take(backward * whole_vectors(head_read)),
+        de=work.take(backward * de_width),
+        de_width=de_width,
         dh=work.take(backward * shape.n_feedback * widest),
         dc=work.take(backward * shape.n_states * widest),
         dz=work.take(backward * shape.n_gates_kept * widest),
+        n_future=spec.n_future,
+        future=future,
+        future_row=future_row,
+        future_step=future_step,
         pool=pool,
+        decoder=decoder,
     )
     return net, np.concatenate([layers, links]), weights.size, work.size
 
 
-def _sizes(spec: NetworkSpec, run: Run, n_steps: int, weights: _Heap) -> np.ndarray:
+def _decoder_sizes(spec: NetworkSpec, weights: _Heap) -> np.ndarray:
+    """``_sizes`` of a decoder's cell, which is a run of K steps; nothing where there is none."""
+    if spec.decoder == "dense":
+        return np.empty(0, dtype=np.int64)
+    inputs, units = spec.decoder_shapes()["w_x"][0], spec.hidden_sizes[-1]
+    run = Run("decoder.", len(spec.hidden_sizes), inputs, units, False, 1, ())
+    return _sizes(spec, run, spec.n_outputs, spec.n_outputs, (), weights)
+
+
+def _sizes(
+    spec: NetworkSpec, run: Run, n_all: int, n_steps: int, learned: tuple[str, ...], weights: _Heap
+) -> np.ndarray:
     """Sizes of a run and places of its weights with a gradient: the first fields of its row."""
     shape, cell = CELL_SHAPES[spec.cell], CELLS[spec.cell]
     layer = np.full(tables.N_FIELDS, -1, dtype=np.int64)
@@ -191,12 +240,12 @@ def _sizes(spec: NetworkSpec, run: Run, n_steps: int, weights: _Heap) -> np.ndar
     layer[tables.ROW] = d + 1 + shape.n_feedback * hp
     layer[tables.DEPTH] = d + 1 + cell.recurrent * (h if shape.n_feedback == 1 else shape.n_feedback * hp)
     layer[tables.STATES] = shape.n_states * hp
-    layer[tables.STEPS], layer[tables.DILATION] = -(-spec.n_timesteps // run.dilation), run.dilation
+    layer[tables.STEPS], layer[tables.DILATION] = -(-n_all // run.dilation), run.dilation
     layer[tables.TAPE] = -(-n_steps // run.dilation)
     layer[tables.W] = weights.take(layer[tables.DEPTH] * cell.n_gates * hp)
     layer[tables.EXTRA] = weights.take(n_extra * hp)
     for state, field in (("h", tables.START), ("c", tables.START_C)):
-        if state in spec.learned_states:
+        if state in learned:
             layer[field] = weights.take(hp)
     return layer
 

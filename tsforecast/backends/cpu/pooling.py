@@ -1,16 +1,15 @@
 """Attention in the head: from the last states and those of all steps to the context, and back.
 
-Layouts are those of ``plan``, places those of ``attention_places``; the kernels are chosen, and compiled, by the type
-of ``net``. Last states and context, in a row of the head's input behind the 1, are padded to whole vectors each.
+Layouts are those of ``plan``, places those of ``attention_places``. Last states and context, in a row of the head's
+input behind the 1, are padded to whole vectors each.
 """
 
 from __future__ import annotations
 
-from numba import types
-
 from tsforecast.backends.cpu import links
 from tsforecast.backends.cpu.attention import KERNELS, Kernels
-from tsforecast.backends.cpu.jit import kernel, twin_of
+from tsforecast.backends.cpu.jit import kernel
+from tsforecast.backends.cpu.optional import optional
 from tsforecast.backends.cpu.rows import clear, tail
 
 
@@ -63,41 +62,5 @@ def _make_passes(kernels: Kernels):
 
 _PASSES = {kind: _make_passes(kernels) for kind, kernels in KERNELS.items()}
 
-
-def _call(name: str, arguments):
-    """Signature and code of a call of the pass ``name`` for the net's attention; nothing where it has none."""
-    kinds = tuple(types.unliteral(a) for a in arguments)
-    chosen = _PASSES.get(arguments[0].instance_class.attention, {}).get(name)
-    if chosen is not None:
-        chosen.compile(kinds)
-
-    def codegen(context, builder, sig, args):
-        if chosen is None:
-            return context.get_dummy_value()
-        result = chosen.overloads[kinds]
-        context.add_linking_libs([result.library])
-        values = [context.cast(builder, *value) for value in zip(args, sig.args, kinds, strict=True)]
-        context.call_internal(builder, result.fndesc, result.signature, values)
-        return context.get_dummy_value()
-
-    return types.void(*arguments), codegen
-
-
-def _plain(name: str):
-    def run(net, *arguments):
-        if type(net).attention != "none":
-            _PASSES[type(net).attention][name](net, *arguments)
-
-    return run
-
-
-@twin_of(_plain("pool"))
-def pool(typingctx, net, layers, B, weights, work):
-    """The context of the head, where it attends."""
-    return _call("pool", (net, layers, B, weights, work))
-
-
-@twin_of(_plain("pool_backward"))
-def pool_backward(typingctx, net, B, weights, work, dw, n_de):
-    """Undo ``pool``."""
-    return _call("pool_backward", (net, B, weights, work, dw, n_de))
+pool = optional(lambda net: _PASSES.get(net.attention, {}).get("pool"))
+pool_backward = optional(lambda net: _PASSES.get(net.attention, {}).get("pool_backward"))
