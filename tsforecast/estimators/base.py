@@ -5,6 +5,8 @@ Letters: n rows (windows), T steps, F features a step, K outputs, Q quantiles.
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
@@ -86,6 +88,12 @@ class RecurrentRegressor(FittedMethods, CallbackSupportMixin, RegressorMixin, Ba
     def _cell(self) -> str:
         """A key of ``tsforecast.spec.CELLS``."""
         raise NotImplementedError
+
+    @classmethod
+    @cache
+    def _get_param_names(cls):
+        """As scikit-learn finds them, which reads the signature of ``__init__`` and takes 0.1 ms, once a class."""
+        return super()._get_param_names()
 
     def _set_parameters(self, given: dict) -> None:
         """Keep the arguments of ``__init__`` under their names, as scikit-learn wants it."""
