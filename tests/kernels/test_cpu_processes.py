@@ -220,6 +220,18 @@ def test_same_bits_for_any_threads_and_processor():
         assert len(digests) == 1, here + generic + avx2
 
 
+def test_sums_along_a_row_have_the_same_bits_on_any_processor():
+    """Layer normalisation is the one that adds across lanes."""
+    code = """
+        import sys
+        sys.path.insert(0, "tests/kernels")
+        from layer_norm_rows import digest
+        print(digest("float32"), digest("float64"))
+    """
+    processors = [{}, GENERIC, *([AVX2] if _has_avx2() else [])]
+    assert len({tuple(_run(code, **processor)) for processor in processors}) == 1
+
+
 def _has_avx2():
     return bool(__cpu_features__.get("AVX2") and __cpu_features__.get("FMA3"))
 
