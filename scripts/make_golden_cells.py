@@ -1,13 +1,15 @@
-"""Write tests/golden/{torch,keras,onnx}_cells.npz: what other libraries compute for the cells that they have.
+"""Write tests/golden/{torch,layer_norm,keras,onnx}_cells.npz: what other libraries compute for cells that they have.
 
 Run from the root of a checkout, once for each library, in an environment that has it (float64 but for onnxruntime)::
 
     PYTHONPATH=. python scripts/make_golden_cells.py torch     # torch==2.13.0
+    PYTHONPATH=. python scripts/make_golden_cells.py layer_norm  # the same
     PYTHONPATH=. KERAS_BACKEND=torch python scripts/make_golden_cells.py keras
     PYTHONPATH=. python scripts/make_golden_cells.py onnx      # onnx, onnxruntime
 
 ``torch``  two layers and a head for each cell, in one direction or two, in our flat layout: outputs, gradients of a
            random cotangent, losses of ten steps of Adam and the weights after them
+``layer_norm``  the same for layer-normalised cells, made of torch's layer_norm and gradients by autograd; no training
 ``keras``  one layer each, in the layout of Keras (which the test translates): all hidden states and all gradients
 ``onnx``   one layer each, in the layout of the operator's inputs W, R, B, P: all hidden states, float32
 """
@@ -100,6 +102,51 @@ def run_torch(spec: NetworkSpec, params, x, y, cotangent) -> dict[str, np.ndarra
     return result | {"losses": np.array(losses), "trained": flat(lambda p: p)}
 
 
+def layer_norm_cells(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Outputs and gradients of two layers and a head of each cell."""
+    import torch
+    from torch.nn.functional import layer_norm
+
+    def standardised(a):
+        return layer_norm(a, a.shape[1:])
+
+    def lstm(p, u, v, _, c):
+        a = p["g_x"] * standardised(u) + p["g_h"] * standardised(v) + p["b"]
+        i, f, g, o = a.chunk(4, dim=1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        return o.sigmoid() * layer_norm(c, c.shape[1:], p["g_c"], p["b_c"]).tanh(), c
+
+    def gru(p, u, v, h, c):
+        cut = 2 * h.shape[1]
+        u = p["g_x"] * torch.cat([standardised(u[:, :cut]), standardised(u[:, cut:])], dim=1) + p["b"]
+        v = p["g_h"] * torch.cat([standardised(v[:, :cut]), standardised(v[:, cut:])], dim=1)
+        r, z = (u[:, :cut] + v[:, :cut]).sigmoid().chunk(2, dim=1)
+        n = (u[:, cut:] + r * (v[:, cut:] + p["b_h"])).tanh()
+        return (1 - z) * n + z * h, c
+
+    data = {}
+    for cell, step in {"lstm_layer_norm": lstm, "gru_layer_norm": gru}.items():
+        spec = NetworkSpec(N_STEPS, N_INPUTS, (N_UNITS, 5), 2, cell=cell)
+        one = {
+            "params": rng.uniform(-0.9, 0.9, spec.n_params),
+            "x": rng.normal(size=(N_ROWS, N_STEPS, N_INPUTS)),
+            "cotangent": rng.normal(size=(N_ROWS, 2)),
+        }
+        params, x = (torch.tensor(one[name], requires_grad=True) for name in ("params", "x"))
+        p, sequence = spec.views(params), list(x.unbind(dim=1))
+        for i, units in enumerate(spec.hidden_sizes):
+            own = {name.removeprefix(f"layers.{i}."): view for name, view in p.items()}
+            h = c = torch.zeros(N_ROWS, units, dtype=torch.float64)
+            for t, x_t in enumerate(sequence):
+                h, c = step(own, x_t @ own["w_x"], h @ own["w_h"], h, c)
+                sequence[t] = h
+        outputs = sequence[-1] @ p["head.w"] + p["head.b"]
+        (outputs * torch.tensor(one["cotangent"])).sum().backward()
+        one |= {"outputs": outputs.detach().numpy(), "dparams": params.grad.numpy(), "dx": x.grad.numpy()}
+        data |= {f"{cell}/{name}": array for name, array in one.items()}
+    return data
+
+
 def keras_cells(rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Hidden states and gradients of one layer of each kind, in Keras's layout."""
     import keras
@@ -166,7 +213,7 @@ def onnx_cells(rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 def main() -> None:
     library = sys.argv[1]
-    makers = {"torch": torch_cells, "keras": keras_cells, "onnx": onnx_cells}
+    makers = {"torch": torch_cells, "layer_norm": layer_norm_cells, "keras": keras_cells, "onnx": onnx_cells}
     data = makers[library](np.random.default_rng(12))
     path = OUT / f"{library}_cells.npz"
     np.savez_compressed(path, **data)

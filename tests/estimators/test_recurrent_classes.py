@@ -36,6 +36,7 @@ def test_every_cell_has_a_public_way_in():
 
 
 @pytest.mark.needs_jit
+@pytest.mark.filterwarnings("ignore:layer_norm=True on windows of one feature")
 @pytest.mark.parametrize("cell", MODELS)
 def test_it_learns_streams_and_comes_back_from_a_file(cell, windows, tmp_path):
     X, y = windows
@@ -62,6 +63,15 @@ def test_the_bits_do_not_depend_on_threads(cell, windows):
     np.testing.assert_array_equal(*fits)
 
 
+@pytest.mark.needs_jit
+def test_layer_norm_warns_where_only_signs_would_be_seen(windows):
+    X, y = windows
+    model = LSTMRegressor(4, layer_norm=True, max_iter=1)
+    with pytest.warns(UserWarning, match="of one feature a step: .* give the windows more features"):
+        model.fit(X, y)
+    model.fit(np.stack([X, X**2], axis=2), y)  # any warning would be an error
+
+
 def test_what_excludes_itself_is_refused(windows):
     for options in (
         {"coupled_gates": True, "peepholes": True},
@@ -70,6 +80,8 @@ def test_what_excludes_itself_is_refused(windows):
     ):
         with pytest.raises(ValueError, match="exclude one another"):
             LSTMRegressor(4, **options).fit(*windows)
+    with pytest.raises(ValueError, match="exclude one another"):
+        GRURegressor(4, layer_norm=True, variant="minimal").fit(*windows)
     with pytest.raises(ValueError, match="'variant' parameter"):
         LSTMRegressor(4, variant="no_gate").fit(*windows)
     with pytest.raises(ValueError, match="exclude one another"):

@@ -11,7 +11,8 @@ from tsforecast.backends.reference.cells import CELLS as EQUATIONS
 from tsforecast.spec import CELLS, NetworkSpec
 
 FOLDER = Path(__file__).parents[1] / "golden"
-TORCH, KERAS, ONNX = (dict(np.load(FOLDER / f"{library}_cells.npz")) for library in ("torch", "keras", "onnx"))
+LIBRARIES = ("torch", "layer_norm", "keras", "onnx")
+TORCH, LAYER_NORM, KERAS, ONNX = (dict(np.load(FOLDER / f"{library}_cells.npz")) for library in LIBRARIES)
 CPU_TYPES = [pytest.param("cpu", t, marks=pytest.mark.needs_jit, id=f"cpu-{t}") for t in ("float64", "float32")]
 PRECISIONS = [pytest.param("reference", "float64", id="reference"), *CPU_TYPES]
 TOLERANCE = {"float64": 1e-9, "float32": 2e-5}
@@ -43,6 +44,17 @@ def test_networks_of_pytorch(backend, dtype, network):
     losses = [backend.train_epoch(spec, rule, state, windows, rows, 4, rate, 1) for _ in range(10)]
     np.testing.assert_allclose(losses, golden["losses"], rtol=TOLERANCE[dtype])
     assert_close(state.params, golden["trained"], TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize(("backend", "dtype"), PRECISIONS)
+@pytest.mark.parametrize("cell", ["lstm_layer_norm", "gru_layer_norm"])
+def test_layer_normalisation_of_pytorch(backend, dtype, cell):
+    """Two layers and a head, written with PyTorch's own layer_norm: outputs and gradients."""
+    golden = {name.partition("/")[2]: a.astype(dtype) for name, a in LAYER_NORM.items() if name.startswith(f"{cell}/")}
+    spec, backend = NetworkSpec(5, 3, (UNITS, 5), 2, cell=cell), get_backend(backend)
+    outputs, dparams, dx = backend.gradient(spec, golden["params"], golden["x"], golden["cotangent"])
+    for found, expected in ((outputs, "outputs"), (dparams, "dparams"), (dx, "dx")):
+        assert_close(found, golden[expected], TOLERANCE[dtype])
 
 
 def reordered(a, theirs, ours):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from numbers import Integral, Real
 
 from tsforecast._compat import Interval, StrOptions
@@ -67,6 +68,16 @@ PARAMETER_CONSTRAINTS: dict = {
     "teacher_forcing": [Interval(Real, 0, 1, closed="both"), "array-like"],
     "attention": [StrOptions(set(ATTENTIONS) - {"none"}), None],
 }
+
+
+def warn_of_lost_inputs(network: dict) -> None:
+    """Warn where layer normalisation leaves little more of the inputs than their signs."""
+    if network["n_features"] == 1 and network["cell"].endswith("_layer_norm"):
+        warnings.warn(
+            "layer_norm=True on windows of one feature a step: of one number, normalised sums show little more than the "
+            "sign; give the windows more features, or set layer_norm=False",
+            stacklevel=5,
+        )
 
 
 def network_fields(model, n_timesteps: int, n_features: int, n_outputs: int) -> dict:

@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from tsforecast._compat import CallbackSupportMixin, _fit_context
 from tsforecast.backends.base import StepRule, TrainState, Windows, get_backend
 from tsforecast.estimators import _rows, _scaling
-from tsforecast.estimators._config import PARAMETER_CONSTRAINTS, network_fields, train_config
+from tsforecast.estimators._config import PARAMETER_CONSTRAINTS, network_fields, train_config, warn_of_lost_inputs
 from tsforecast.estimators._epochs import EpochReporter
 from tsforecast.estimators._state import model_state, restore
 from tsforecast.estimators.forecasts import FittedMethods
@@ -223,6 +223,7 @@ class RecurrentRegressor(FittedMethods, CallbackSupportMixin, RegressorMixin, Ba
             windows = _rows.merge_repeated(windows, self.n_features_in_, self.n_outputs_)
         network = network_fields(self, self._n_timesteps, self._n_features_per_step, self.n_outputs_)
         if fresh:
+            warn_of_lost_inputs(network)
             self._start(windows, network, config.rule)
         elif network != self._network or self._params.dtype != self.dtype:
             raise ValueError(
