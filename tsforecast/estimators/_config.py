@@ -74,8 +74,8 @@ def warn_of_lost_inputs(network: dict) -> None:
     """Warn where layer normalisation leaves little more of the inputs than their signs."""
     if network["n_features"] == 1 and network["cell"].endswith("_layer_norm"):
         warnings.warn(
-            "layer_norm=True on windows of one feature a step: of one number, normalised sums show little more than the "
-            "sign; give the windows more features, or set layer_norm=False",
+            "layer_norm=True on windows of one feature a step: of one number, normalised sums show little more than "
+            "the sign; give the windows more features, or set layer_norm=False",
             stacklevel=5,
         )
 
