@@ -89,6 +89,7 @@ def test_what_cannot_be_is_refused_by_name(rng):
     model = small().fit(X, y)
     with pytest.raises(DataError, match="no known-future inputs"):
         model.stream()
-    with pytest.raises(DataError, match="known-future inputs are not available"):
-        model.saliency(X)
+    for explain in (model.saliency, model.integrated_gradients):
+        with pytest.raises(DataError, match="known-future inputs are not available"):
+            explain(X)
     assert model.trace(X)[0, "h"].shape == (12, T, 3)

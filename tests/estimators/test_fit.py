@@ -160,6 +160,29 @@ def test_without_warm_start_fit_forgets(small, wave):
     assert model.n_iter_ == 3
 
 
+@pytest.mark.parametrize("wrong", [{"season_length": 99}, {"dilations": (99,)}, {"validation_fraction": 0.99}])
+def test_a_fit_that_is_refused_leaves_the_one_before(small, wave, wrong):
+    """Else forecasts would be those of the old weights on windows cut at the new length."""
+    X, y = wave
+    model = small().fit(X, y)
+    expected = model.predict(X)
+    with pytest.raises(ValueError, match=r"season_length|reach beyond|early_stopping"):
+        model.set_params(early_stopping="validation_fraction" in wrong, **wrong).fit(X[:, :6], y)
+    assert_array_equal(model.predict(X), expected)
+    with pytest.raises(ValueError, match="X has 6 features"):
+        model.predict(X[:, :6])
+
+
+def test_a_file_from_before_networks_had_so_many_fields_trains_on(small, wave):
+    X, y = wave
+    model = small().fit(X, y)
+    arrays, meta = model._model_state()
+    first = ("n_timesteps", "n_features", "hidden_sizes", "n_outputs", "n_quantiles", "window_norm", "season_length",
+             "linear_skip", "cell")  # fmt: skip
+    older = type(model)._from_model_state(arrays, meta | {"network": {name: meta["network"][name] for name in first}})
+    assert same_bits(older.partial_fit(X, y), model.partial_fit(X, y))
+
+
 def test_warm_start_refuses_another_network(small, wave):
     X, y = wave
     model = small(warm_start=True).fit(X, y)

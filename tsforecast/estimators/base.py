@@ -5,6 +5,8 @@ Letters: n rows (windows), T steps, F features a step, K outputs, Q quantiles.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
@@ -142,11 +144,23 @@ class RecurrentRegressor(FittedMethods, CallbackSupportMixin, RegressorMixin, Ba
     def _job_of_rows(self, X, y, sample_weight, X_val=None, y_val=None, sample_weight_val=None) -> TrainJob:
         """What ``fit`` is to do, up to the first epoch."""
         fresh = not (self.warm_start and hasattr(self, "_params"))
-        rows = _rows.read_training_rows(self, X, y, sample_weight, reset=fresh)
-        val = _rows.read_validation_rows(self, X_val, y_val, sample_weight_val)
-        if val is None and self.early_stopping:
-            rows, val = _rows.split_tail(rows, self._n_timesteps, self.n_outputs_, self.validation_fraction)
-        return self._job(rows, val, fresh=fresh, n_epochs=self.max_iter)
+        with self._kept_on_error():
+            rows = _rows.read_training_rows(self, X, y, sample_weight, reset=fresh)
+            val = _rows.read_validation_rows(self, X_val, y_val, sample_weight_val)
+            if val is None and self.early_stopping:
+                rows, val = _rows.split_tail(rows, self._n_timesteps, self.n_outputs_, self.validation_fraction)
+            return self._job(rows, val, fresh=fresh, n_epochs=self.max_iter)
+
+    @contextmanager
+    def _kept_on_error(self) -> Iterator[None]:
+        """An error in here leaves an earlier fit as it was."""
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, sample_weight=None):
@@ -166,8 +180,10 @@ class RecurrentRegressor(FittedMethods, CallbackSupportMixin, RegressorMixin, Ba
         if self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         fresh = not hasattr(self, "_params")
-        rows = _rows.read_training_rows(self, X, y, sample_weight, reset=fresh)
-        return self._train(self._job(rows, None, fresh=fresh, n_epochs=1), callback_data={"X": X, "y": y})
+        with self._kept_on_error():
+            rows = _rows.read_training_rows(self, X, y, sample_weight, reset=fresh)
+            job = self._job(rows, None, fresh=fresh, n_epochs=1)
+        return self._train(job, callback_data={"X": X, "y": y})
 
     @_fit_context(prefer_skip_nested_validation=True)
     def _fit_windows(self, windows: Windows, **shape):
@@ -217,7 +233,7 @@ class RecurrentRegressor(FittedMethods, CallbackSupportMixin, RegressorMixin, Ba
 
     def _job(self, windows: Windows, val: Windows | None, *, fresh: bool, n_epochs: int) -> TrainJob:
         """Standardise, and start or resume the optimiser."""
-        get_backend(self.device)  # an error here leaves an earlier fit as it was
+        get_backend(self.device)  # refuses a device that is not there before anything is computed
         config = train_config(self, len(windows))
         if config.batch_size == len(windows):
             windows = _rows.merge_repeated(windows, self.n_features_in_, self.n_outputs_)
@@ -225,7 +241,7 @@ class RecurrentRegressor(FittedMethods, CallbackSupportMixin, RegressorMixin, Ba
         if fresh:
             warn_of_lost_inputs(network)
             self._start(windows, network, config.rule)
-        elif network != self._network or self._params.dtype != self.dtype:
+        elif NetworkSpec(**network) != self._spec() or self._params.dtype != self.dtype:
             raise ValueError(
                 "the network's shape or dtype changed since the last fit; set warm_start=False or clone the estimator"
             )

@@ -174,7 +174,7 @@ class FittedMethods:
         windows = self._time_ordered(X)
         shape = windows.shape[1:]
         if baseline is None:
-            baseline = np.zeros(shape) if self._x_mean is None else np.broadcast_to(self._x_mean, shape)
+            baseline = np.zeros(shape) if self._x_mean is None else np.broadcast_to(self._x_mean[: shape[1]], shape)
         return explain.integrated_gradients(
             self, windows, np.asarray(baseline, dtype=np.float64).reshape(shape), n_points, output
         )
