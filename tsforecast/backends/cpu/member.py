@@ -107,7 +107,7 @@ def _borrowed_networks(n):
 def _borrowed_data(data):
     return epoch.Data(
         borrowed(data.values), borrowed(data.x_starts), borrowed(data.targets), borrowed(data.y_starts), data.y_stride,
-        borrowed(data.weights),
+        borrowed(data.weights), borrowed(data.forced),
     )  # fmt: skip
 
 
