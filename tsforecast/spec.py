@@ -75,6 +75,7 @@ WINDOW_NORMS = {"none": 0, "center": 1, "standard": 2}
 SCHEDULES = ("constant", "cosine", "exponential", "step")
 DECODERS = ("dense", "recurrent", "recurrent_attention")
 ATTENTIONS = ("none", "additive", "dot")
+NOISES = ("dropout", "recurrent_dropout", "zoneout")  # fields of ``NetworkSpec``
 ZONED_STATES = ("h", "c")  # what ``NetworkSpec.zoneout`` lets keep their old value, where a cell has them
 SCALED_BY = ("n", "m")  # states that only scale another one
 LEARNED_STATES = ("h", "c")  # what ``NetworkSpec.learned_state`` makes parameters, where a cell has them
@@ -200,11 +201,10 @@ class NetworkSpec:
 
     def _check_noise(self) -> None:
         """Refuse rates that are none, and noise on what a network does not have."""
-        rates = {name: getattr(self, name) for name in ("dropout", "recurrent_dropout", "zoneout")}
-        for name, rate in rates.items():
-            if not 0.0 <= rate < 1.0:
-                raise ValueError(f"{name} must be a rate from 0 up to, but not, 1, got {rate}")
-        if any(rates.values()) and self.decoder != "dense":
+        for name in NOISES:
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name} must be a rate from 0 up to, but not, 1, got {getattr(self, name)}")
+        if self.is_noisy and self.decoder != "dense":
             raise ValueError(
                 f"dropout=, recurrent_dropout= and zoneout= belong to decoder='dense', got {self.decoder!r}"
             )
@@ -246,6 +246,11 @@ class NetworkSpec:
     def zoned_states(self) -> tuple[str, ...]:
         """States that keep their old value at the rate ``zoneout``."""
         return tuple(state for state in CELLS[self.cell].states if state in ZONED_STATES)
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether training has any noise."""
+        return self.dropout > 0.0 or self.recurrent_dropout > 0.0 or self.zoneout > 0.0
 
     @property
     def without_dropout(self) -> NetworkSpec:

@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 from kernel_cases import network, one_step, random_params, series_windows, step_gradient, step_rule
 
-from tsforecast.backends.base import get_backend
+from tsforecast.backends.base import TrainState, Windows, get_backend
+from tsforecast.backends.cpu.backend import SUPPORTED_CELLS
+from tsforecast.backends.cpu.jit import JIT_DISABLED
+from tsforecast.backends.cpu.shapes import CELL_SHAPES
 from tsforecast.backends.reference import layer
 from tsforecast.backends.reference.cells import CELLS as EQUATIONS
 from tsforecast.backends.reference.noise import DROPOUT, RECURRENT, ZONEOUT, Noise, random_bits, threshold
 from tsforecast.nn.gradcheck import numerical_gradient, relative_error
 from tsforecast.spec import CELLS, SCALED_BY, NetworkSpec, layer_shapes
 
-REFERENCE = get_backend("reference")
+REFERENCE, CPU = get_backend("reference"), get_backend("cpu")
 RATES = {"dropout": 0.4, "recurrent_dropout": 0.3, "zoneout": 0.2}
 # Every noise by itself and all together, over every kind of link.
 CASES = {
@@ -40,7 +43,12 @@ def assert_gradient_is_right(backend, spec, rng):
     """The step's gradient against differences of the loss that it reports, under the same masks."""
     params, windows, rule = random_params(rng, spec), series_windows(rng, spec), step_rule()
     _, gradient = step_gradient(backend, spec, rule, params, windows)
-    numeric = numerical_gradient(lambda p: one_step(backend, spec, rule, p, windows, learning_rate=0.0)[0], params)
+
+    def loss(p):
+        return one_step(backend, spec, rule, p, windows, learning_rate=0.0)[0]
+
+    # Small steps: normalised sums of a row whose h is masked away altogether bend within a few thousandths.
+    numeric = numerical_gradient(loss, params, 1e-6)
     assert relative_error(gradient, numeric) <= 1e-6
 
 
@@ -159,3 +167,86 @@ def test_inference_has_no_dropout_and_the_mean_of_zoneout(rng):
 def test_noise_without_meaning_is_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         network(**fields)
+
+
+# Compiling takes seconds a cell: all of them run uncompiled, and compiled the two kinds of kernels that there are.
+COMPILED = {"lstm", "gru"}
+
+
+def assert_cpu_equals_reference(spec, rng, **settings):
+    """Loss and gradient of a training step, and forecasts with their gradient."""
+    params, windows, rule = random_params(rng, spec), series_windows(rng, spec), step_rule(**settings)
+    expected_loss, expected = step_gradient(REFERENCE, spec, rule, params, windows)
+    loss, gradient = step_gradient(CPU, spec, rule, params, windows)
+    assert loss == pytest.approx(expected_loss, rel=1e-12)
+    np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-12 * max(1.0, np.abs(expected).max()))
+    np.testing.assert_allclose(
+        predictions(CPU, spec, params, windows), predictions(REFERENCE, spec, params, windows), rtol=0, atol=1e-12
+    )
+    x, cotangent = rng.normal(size=(2, spec.n_timesteps, 2)), rng.normal(size=(2, spec.head_size))
+    for ours, theirs in zip(*(b.gradient(spec, params, x, cotangent) for b in (CPU, REFERENCE)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("cell", SUPPORTED_CELLS)
+def test_kernels_equal_the_reference(cell, rng):
+    if not JIT_DISABLED and cell not in COMPILED:
+        pytest.skip("this cell is tested uncompiled")
+    rates = rates_for(cell)
+    if CELL_SHAPES[cell].reads_h:
+        rates.pop("recurrent_dropout", None)
+    assert_cpu_equals_reference(network(hidden_sizes=(3, 2), cell=cell, **rates), rng)
+
+
+@pytest.mark.parametrize("cell", sorted(COMPILED))
+@pytest.mark.parametrize("case", CASES)
+def test_kernels_equal_the_reference_with_every_noise_over_every_link(case, cell, rng):
+    assert_cpu_equals_reference(network(cell=cell, **CASES[case]), rng)
+    if "dilations" not in CASES[case] and "learned_state" not in CASES[case]:
+        assert_cpu_equals_reference(network(cell=cell, **CASES[case]), rng, bptt_steps=2)
+    else:
+        assert_cpu_equals_reference(network(cell=cell, learned_state=True, dropout=0.5), rng)
+
+
+@pytest.mark.needs_jit
+def test_threads_change_no_bit(rng):
+    """More shards than threads, several batches: a row's masks go with its place in the batch alone."""
+    spec, rule = NetworkSpec(6, 1, (20, 9), 3, **RATES), step_rule(solver="adam", max_grad_norm=0.1)
+    series, starts = rng.normal(size=160), np.arange(150, dtype=np.int64)
+    windows = Windows(series, starts, series, starts + 6, np.ones(150))
+    params, found = random_params(rng, spec), []
+
+    def train(backend, n_jobs):
+        state = TrainState(params.copy(), seed=5)
+        loss = backend.train_epoch(spec, rule, state, windows, starts, 70, np.full(3, 0.01), n_jobs)
+        return loss, state
+
+    for n_jobs in (1, 2, 3):
+        loss, state = train(CPU, n_jobs)
+        found.append((loss, state.params.tobytes(), state.v.tobytes()))
+    assert found[0] == found[1] == found[2]
+    np.testing.assert_allclose(state.params, train(REFERENCE, 1)[1].params, rtol=0, atol=1e-10)
+
+
+def test_the_seed_and_the_step_choose_the_masks(rng):
+    spec = network(hidden_sizes=(3,), dropout=0.5)
+    params, windows = random_params(rng, spec), series_windows(rng, spec)
+    rows = np.arange(len(windows), dtype=np.int64)
+
+    def loss(seed, step):
+        state = TrainState(params.copy(), step=step, seed=seed)
+        return CPU.train_epoch(spec, step_rule(), state, windows, rows, len(rows), np.zeros(1), 1)
+
+    assert loss(1, 2) == loss(1, 2)
+    assert len({loss(seed, step) for seed in (1, 2) for step in (1, 2)}) == 4
+
+
+@pytest.mark.parametrize("cell", [cell for cell in SUPPORTED_CELLS if CELL_SHAPES[cell].reads_h])
+def test_the_cpu_refuses_what_its_kernels_do_not_have(cell, rng):
+    if CELLS[cell].recurrent:
+        spec = network(cell=cell, recurrent_dropout=0.1)
+        with pytest.raises(ValueError, match="no recurrent_dropout= for the cell"):
+            step_gradient(CPU, spec, step_rule(), random_params(rng, spec), series_windows(rng, spec))
+    else:
+        with pytest.raises(ValueError, match="no recurrent multiply"):
+            network(cell=cell, recurrent_dropout=0.1)

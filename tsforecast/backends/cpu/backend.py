@@ -84,9 +84,18 @@ class CpuBackend:
         kernel_state = packed_state(plan, state)
         with work_buffer(n_threads * plan.n_work, state.params.dtype) as work:
             memory = training_memory(plan, work, n_shards)
-            arguments = (*fixed, order, batch_size, learning_rates, kernel_state, memory, state.step)
+            arguments = (*fixed, order, batch_size, learning_rates, kernel_state, memory, state.step, state.seed)
             if state.params.dtype not in _compiled:  # on this thread, where Ctrl-C ends it at once
-                nothing = (*fixed, order[:0], batch_size, learning_rates[:0], kernel_state, memory, state.step)
+                nothing = (
+                    *fixed,
+                    order[:0],
+                    batch_size,
+                    learning_rates[:0],
+                    kernel_state,
+                    memory,
+                    state.step,
+                    state.seed,
+                )
                 epoch.train_epoch(0, 1, *nothing)
                 _compiled.add(state.params.dtype)
             statuses = run_threads(
@@ -165,7 +174,7 @@ class CpuBackend:
         check_plain(spec)
         _check_supported(spec)
         dtype, n = params.dtype, len(x)
-        plan = make_plan(spec, n, INPUT_GRADIENT)
+        plan = make_plan(spec.without_dropout, n, INPUT_GRADIENT)
         packed = pack_flat(plan, params, plan.n_packed)
         work, frame, base = thread_memory(plan, np.empty(plan.n_work, dtype))
         values = np.ascontiguousarray(x, dtype=dtype).reshape(-1)
@@ -192,12 +201,16 @@ def _check_supported(spec: NetworkSpec) -> None:
             f"the cpu backend has no kernels for the cell {spec.cell!r}, only for {', '.join(SUPPORTED_CELLS)}; "
             "the reference backend runs every cell"
         )
-    if spec.dropout or spec.recurrent_dropout or spec.zoneout:
-        raise ValueError("the cpu backend has no kernels for dropout and zoneout; the reference backend has them")
+    if spec.recurrent_dropout and CELL_SHAPES[spec.cell].reads_h:
+        raise ValueError(
+            f"the cpu backend has no recurrent_dropout= for the cell {spec.cell!r}; take dropout= or zoneout=, or the "
+            "reference backend"
+        )
 
 
 def inference_plan(spec: NetworkSpec, n_windows: int) -> Plan:
     """Plan for forecasts of ``n_windows`` windows, in chunks of a bounded size."""
+    spec = spec.without_dropout
     return make_plan(spec, max(1, min(n_windows, _inference_rows(spec))), INFERENCE)
 
 

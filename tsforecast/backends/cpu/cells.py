@@ -9,6 +9,7 @@ from numba import types
 
 from tsforecast.backends.cpu import gru, layer_norm_gru, layer_norm_lstm, lstm, minimal, rnn, slstm
 from tsforecast.backends.cpu.jit import twin_of
+from tsforecast.backends.cpu.layer import Kernels
 
 CELLS = {
     "lstm": lstm.make_kernels(),
@@ -21,7 +22,7 @@ CELLS = {
     "lstm_no_output_activation": lstm.make_kernels(output_activation=False),
     "lstm_full_gate_recurrence": lstm.make_kernels(gate_recurrence=True),
     "slstm": slstm.KERNELS,
-    "gru": gru.KERNELS,
+    "gru": gru.make_kernels(),
     "mingru": minimal.make_kernels(is_lstm=False),
     "minlstm": minimal.make_kernels(is_lstm=True),
     "lstm_layer_norm": layer_norm_lstm.KERNELS,
@@ -29,44 +30,53 @@ CELLS = {
     "rnn_tanh": rnn.make_kernels(rectified=False),
     "rnn_relu": rnn.make_kernels(rectified=True),
 }
+# Kernels of cells that read h elsewhere than in their multiply: under noise they find it in c, as it was before a mask.
+CARRYING = {"gru": gru.make_kernels(carries_h=True)}
 
 
-def _call(name: str, net, arguments):
-    """Signature and code of a call of the pass ``name`` of the net's cell."""
-    chosen = getattr(CELLS[net.instance_class.cell], name)
-    kinds = tuple(types.unliteral(a) for a in arguments)
+def kernels_of(net_type: type) -> Kernels:
+    """The passes of the cell of a network of this type."""
+    return CARRYING.get(net_type.cell, CELLS[net_type.cell]) if net_type.noisy else CELLS[net_type.cell]
+
+
+def call(chosen, arguments, n_first):
+    """Signature and code of a call of the kernel ``chosen``, which does not take the first ``n_first`` arguments."""
+    kinds = tuple(types.unliteral(a) for a in arguments[n_first:])
     chosen.compile(kinds)
 
     def codegen(context, builder, sig, args):
         result = chosen.overloads[kinds]
         context.add_linking_libs([result.library])
-        values = [context.cast(builder, *value) for value in zip(args[1:], sig.args[1:], kinds, strict=True)]
-        context.call_internal(builder, result.fndesc, result.signature, values)
+        given = zip(args[n_first:], sig.args[n_first:], kinds, strict=True)
+        context.call_internal(builder, result.fndesc, result.signature, [context.cast(builder, *a) for a in given])
         return context.get_dummy_value()
 
-    return types.void(net, *arguments), codegen
+    return types.void(*arguments), codegen
 
 
-@twin_of(lambda net, *arguments: CELLS[type(net).cell].infer(*arguments))
+def _call(name: str, net, *arguments):
+    return call(getattr(kernels_of(net.instance_class), name), (net, *arguments), 1)
+
+
+@twin_of(lambda net, *arguments: kernels_of(type(net)).infer(*arguments))
 def infer(typingctx, net, T, B, D, H, w, extra, xh, c, z):
     """The ``infer`` of the net's cell."""
-    return _call("infer", net, (T, B, D, H, w, extra, xh, c, z))
+    return _call("infer", net, T, B, D, H, w, extra, xh, c, z)
 
 
-@twin_of(lambda net, *arguments: CELLS[type(net).cell].forward(*arguments))
+@twin_of(lambda net, *arguments: kernels_of(type(net)).forward(*arguments))
 def forward(typingctx, net, T, B, D, H, w, extra, xh, c, gates, kept):
     """The ``forward`` of the net's cell."""
-    return _call("forward", net, (T, B, D, H, w, extra, xh, c, gates, kept))
+    return _call("forward", net, T, B, D, H, w, extra, xh, c, gates, kept)
 
 
-@twin_of(lambda net, *arguments: CELLS[type(net).cell].backward(*arguments))
+@twin_of(lambda net, *arguments: kernels_of(type(net)).backward(*arguments))
 def backward(
     typingctx, net, T, B, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx,
     want_state, dh, dc, dz, dx, dw, dextra,
 ):  # fmt: skip
     """The ``backward`` of the net's cell."""
     return _call(
-        "backward", net,
-        (T, B, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx, want_state,
-         dh, dc, dz, dx, dw, dextra),
+        "backward", net, T, B, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx, want_state,
+        dh, dc, dz, dx, dw, dextra,
     )  # fmt: skip

@@ -16,6 +16,7 @@ from tsforecast.backends.cpu import decoder, links, network
 from tsforecast.backends.cpu.jit import entry, inlined
 from tsforecast.backends.cpu.lanes import LANES, load, store
 from tsforecast.backends.cpu.losses import batch_loss
+from tsforecast.backends.cpu.noise import EXPECTED, Noise, step_key
 from tsforecast.backends.cpu.optimizers import set_scalars
 from tsforecast.backends.cpu.rows import clear, tail
 from tsforecast.backends.cpu.steps import (
@@ -126,19 +127,19 @@ def unpack(packed, runs, flat):
 
 
 @inlined
-def shard_step(net, layers, rule, data, rows, share, packed, memory, thread, shard):
+def shard_step(net, layers, rule, data, rows, share, packed, memory, noise, thread, shard):
     """Loss and gradient of one shard, into ``memory``."""
     work, frame, base = memory.work[thread], memory.frame[thread], memory.base[thread]
     dw, B, N = memory.shard_gradients[shard], len(rows), net.out_width
     clear(dw, 0, net.n_gradient)
     network.read_windows(net, layers, B, data.values, data.x_starts, rows, work, frame, base)
     decoder.read_teacher((net, B, data, rows, frame, base, work))
-    network.forward(net, layers, B, packed, work)
+    network.forward(net, layers, B, packed, work, noise)
     memory.shard_losses[shard] = batch_loss(
         B, net.n_outputs, net.n_quantiles, N, rule, data.targets, data.y_starts, data.y_stride, data.weights,
         rows, share, frame, base, tail(work, net.out), tail(work, net.dout),
     )  # fmt: skip
-    network.backward(net, layers, B, packed, work, dw)
+    network.backward(net, layers, B, packed, work, noise, dw)
 
 
 @entry
@@ -147,6 +148,7 @@ def train_epoch(
     rates,  # [batches] float64
     state, memory,
     step,  # steps taken before
+    seed,  # of the noise
 ):  # fmt: skip
     """One thread's part of an epoch; returns a status."""
     weights = state.weights
@@ -161,11 +163,12 @@ def train_epoch(
             weight += np.float64(data.weights[i])
         if weight == 0.0:
             continue
-        n_shards = _shard_count(len(rows))
+        n_shards, key = _shard_count(len(rows)), step_key(seed, step)
         for s in range(thread, n_shards, n_threads):
-            mine = rows[s * len(rows) // n_shards : (s + 1) * len(rows) // n_shards]
+            first = s * len(rows) // n_shards
+            mine, noise = rows[first : (s + 1) * len(rows) // n_shards], Noise(key, first)
             if atomic_load(sync, STOP) == 0:  # else thread 0 sees the flag, too, and this step is not taken
-                shard_step(net, layers, rule, data, mine, 1.0 / weight, weights, memory, thread, s)
+                shard_step(net, layers, rule, data, mine, 1.0 / weight, weights, memory, noise, thread, s)
         if not wait_for_all(sync, n_threads):
             return STOPPED
         decay = penalty_rate(rule, 1.0 / weight)
@@ -264,19 +267,19 @@ def gradient(
     d_future,  # [B,K*E] out
 ):  # fmt: skip
     """Outputs and gradients of ``sum(outputs * cotangent)`` for one batch."""
-    B, N = len(x_starts), net.out_width
+    B, N, noise = len(x_starts), net.out_width, Noise(np.int64(EXPECTED), np.int64(0))
     for panel in panels:
         transpose_panel(panel, packed)
     rows = np.arange(B)
     network.read_windows(net, layers, B, values, x_starts, rows, work, frame, base)
     decoder.forget_teacher((net, B, work))
-    network.forward(net, layers, B, packed, work)
+    network.forward(net, layers, B, packed, work, noise)
     n = cotangent.shape[1]
     for b in range(B):
         for j in range(N):
             work[net.dout + b * N + j] = cotangent[b, j] if j < n else 0
         for j in range(n):
             out[b, j] = work[net.out + b * N + j]
-    network.backward(net, layers, B, packed, work, dw)
+    network.backward(net, layers, B, packed, work, noise, dw)
     links.window_gradient(net, layers, B, work, dx)
     network.future_gradient(net, B, work, d_future)

@@ -172,6 +172,7 @@ def _member_arrays(members: list[Member], rows: NDArray, held: NDArray) -> membe
         schedule=column(places[id(m.factors)] for m in members), tol=column((m.tol for m in members), np.float64),
         params=np.array([m.state.params for m in members]), m=np.array([m.state.m for m in members]),
         v=np.array([m.state.v for m in members]), step=column(m.state.step for m in members),
+        noise_seed=column(m.state.seed for m in members),
         loss=np.zeros(shape), score=np.zeros(shape), n_ended=np.zeros(n, np.int64),
         failed_step=np.zeros(n, np.int64), outcome=np.full(n, member.WAITING, dtype=np.int64),
     )  # fmt: skip

@@ -51,98 +51,105 @@ def _output(z, at, h_old):
     return n, fma(load(z, at + 2 * LANES), h_old - n, n)  # 3a
 
 
-@kernel
-def infer(T, B, D, H, w, extra, xh, c, z):
-    """Run the layer over all steps, keeping only the hidden states; ``z [B,4L]`` is scratch."""
-    P = (H + LANES - 1) // LANES
-    S = D + 1 + P * LANES
-    for t in range(T):
-        for p in range(P):
-            _sums(t, p, B, D, H, w, extra, xh, z, 0)
-            for q in range(0, B * 4 * LANES, 4 * LANES):
-                _, u, a = _gates(z, q)
-                store(z, q, a)
-                store(z, q + 2 * LANES, u)
-            for b in range(B):  # by itself, as in ``lstm``
-                at = (t * B + b) * S + D + 1 + p * LANES
-                _, h = _output(z, b * 4 * LANES, load(xh, at))
-                store(xh, at + B * S, h)
+def make_kernels(carries_h: bool = False) -> Kernels:
+    """Kernels that read and leave the h of line 3a in ``xh`` or, with ``carries_h``, in ``c``, whose gradient is dc."""
 
+    @kernel
+    def infer(T, B, D, H, w, extra, xh, c, z):
+        """Run the layer over all steps, keeping only the hidden states; ``z [B,4L]`` is scratch."""
+        P = (H + LANES - 1) // LANES
+        S = D + 1 + P * LANES
+        for t in range(T):
+            for p in range(P):
+                _sums(t, p, B, D, H, w, extra, xh, z, 0)
+                for q in range(0, B * 4 * LANES, 4 * LANES):
+                    _, u, a = _gates(z, q)
+                    store(z, q, a)
+                    store(z, q + 2 * LANES, u)
+                for b in range(B):  # by itself, as in ``lstm``
+                    at, unit = (t * B + b) * S + D + 1 + p * LANES, (b * P + p) * LANES
+                    h_old = load(c, unit) if carries_h else load(xh, at)
+                    _, h = _output(z, b * 4 * LANES, h_old)
+                    store(xh, at + B * S, h)
+                    if carries_h:
+                        store(c, unit, h)
 
-@kernel
-def forward(T, B, D, H, w, extra, xh, c, gates, kept):
-    """Run the layer over all steps, keeping what ``backward`` needs."""
-    P = (H + LANES - 1) // LANES
-    S = D + 1 + P * LANES
-    for t in range(T):
-        for p in range(P):
-            first = (p * T + t) * B * 4 * LANES
-            _sums(t, p, B, D, H, w, extra, xh, gates, first)
-            for q in range(first, first + B * 4 * LANES, 4 * LANES):
-                r, u, a = _gates(gates, q)
-                store(gates, q, a)
-                store(gates, q + LANES, r)
-                store(gates, q + 2 * LANES, u)
-            for b in range(B):
-                at = (t * B + b) * S + D + 1 + p * LANES
-                n, h = _output(gates, first + b * 4 * LANES, load(xh, at))
-                store(gates, first + b * 4 * LANES, n)
-                store(xh, at + B * S, h)
+    @kernel
+    def forward(T, B, D, H, w, extra, xh, c, gates, kept):
+        """Run the layer over all steps, keeping what ``backward`` needs."""
+        P = (H + LANES - 1) // LANES
+        S = D + 1 + P * LANES
+        for t in range(T):
+            for p in range(P):
+                first = (p * T + t) * B * 4 * LANES
+                _sums(t, p, B, D, H, w, extra, xh, gates, first)
+                for q in range(first, first + B * 4 * LANES, 4 * LANES):
+                    r, u, a = _gates(gates, q)
+                    store(gates, q, a)
+                    store(gates, q + LANES, r)
+                    store(gates, q + 2 * LANES, u)
+                for b in range(B):
+                    at, unit = (t * B + b) * S + D + 1 + p * LANES, ((t * B + b) * P + p) * LANES
+                    h_old = load(c, unit) if carries_h else load(xh, at)
+                    n, h = _output(gates, first + b * 4 * LANES, h_old)
+                    store(gates, first + b * 4 * LANES, n)
+                    store(xh, at + B * S, h)
+                    if carries_h:
+                        store(c, unit + B * P * LANES, h)
 
+    @inlined
+    def step_backward(T, B, D, Hp, t, p, b, xh, c, gates, dh, dc, dz, dextra):
+        """Lines 3a to 2a backwards, for one row and the units of block p; buffers as in ``backward``."""
+        z = ((p * T + t) * B + b) * 4 * LANES
+        here = b * Hp + p * LANES
+        one = splat(dh, 1)
+        n, r, u, m = load(gates, z), load(gates, z + LANES), load(gates, z + 2 * LANES), load(gates, z + 3 * LANES)
+        dh_t, h_old = load(dh, here), load(xh, (t * B + b) * (D + 1 + Hp) + D + 1 + p * LANES)
+        if carries_h:
+            dh_t, h_old = dh_t + load(dc, here), load(c, t * B * Hp + here)
+        dn = dh_t * (one - u) * (one - n * n)  # 3a 2b
+        du = dh_t * (h_old - n) * u * (one - u)  # 3a 2a
+        dr = dn * m * r * (one - r)  # 2b 2a
+        dm = dn * r  # 2b
+        store(dextra, p * LANES, load(dextra, p * LANES) + dm)  # 1b
+        store(dc if carries_h else dh, here, dh_t * u)  # 3a
+        row = b * 4 * Hp + p * LANES
+        store(gates, z, dn)
+        store(gates, z + LANES, dr)
+        store(gates, z + 2 * LANES, du)
+        store(gates, z + 3 * LANES, dm)
+        store(dz, row, dn)
+        store(dz, row + Hp, dr)
+        store(dz, row + 2 * Hp, du)
+        store(dz, row + 3 * Hp, dm)
 
-@inlined
-def _step_backward(T, B, D, Hp, t, p, b, xh, gates, dh, dz, dextra):
-    """Lines 3a to 2a backwards, for one row and the units of block p; buffers as in ``backward``."""
-    z = ((p * T + t) * B + b) * 4 * LANES
-    here = b * Hp + p * LANES
-    one = splat(dh, 1)
-    n, r, u, m = load(gates, z), load(gates, z + LANES), load(gates, z + 2 * LANES), load(gates, z + 3 * LANES)
-    dh_t, h_old = load(dh, here), load(xh, (t * B + b) * (D + 1 + Hp) + D + 1 + p * LANES)
-    dn = dh_t * (one - u) * (one - n * n)  # 3a 2b
-    du = dh_t * (h_old - n) * u * (one - u)  # 3a 2a
-    dr = dn * m * r * (one - r)  # 2b 2a
-    dm = dn * r  # 2b
-    store(dextra, p * LANES, load(dextra, p * LANES) + dm)  # 1b
-    store(dh, here, dh_t * u)  # 3a
-    row = b * 4 * Hp + p * LANES
-    store(gates, z, dn)
-    store(gates, z + LANES, dr)
-    store(gates, z + 2 * LANES, du)
-    store(gates, z + 3 * LANES, dm)
-    store(dz, row, dn)
-    store(dz, row + Hp, dr)
-    store(dz, row + 2 * Hp, du)
-    store(dz, row + 3 * Hp, dm)
+    @kernel
+    def backward(
+        T, B, D, H,
+        wh_t,  # [3Hp, P vectors] panels: rows r z n
+        wx_t,  # [3Hp, ceil(D/L) vectors] panels: rows n r z
+        extra, xh, c, kept, gates, dout, every_step, want_dx, want_state,
+        dh, dc,
+        dz,  # [B,4Hp] scratch: n r z m
+        dx, dw, dextra,
+    ):  # fmt: skip
+        """Undo ``forward``; arguments as in ``lstm``."""
+        P, Vx = (H + LANES - 1) // LANES, (D + LANES - 1) // LANES
+        Hp, K = P * LANES, D + 1 + H
+        S = D + 1 + Hp
+        for t in range(T - 1, -1, -1):
+            if every_step:
+                for q in range(0, B * Hp, LANES):
+                    store(dh, q, load(dh, q) + load(dout, t * B * Hp + q))
+            for p in range(P):
+                for b in range(B):
+                    step_backward(T, B, D, Hp, t, p, b, xh, c, gates, dh, dc, dz, dextra)
+            if t > 0 or want_state:
+                multiply(B, P, 3 * Hp, dz, Hp, 4 * Hp, 1, wh_t, 0, 0, dh, 0, Hp, LANES, not carries_h)  # 1b
+            if want_dx:
+                to = t * B * Vx * LANES
+                multiply(B, Vx, 3 * Hp, dz, 0, 4 * Hp, 1, wx_t, 0, 0, dx, to, Vx * LANES, LANES, False)  # 1a, by x
+        weight_gradient(T * B, P, D + 1, 3, xh, 0, S, gates, 0, 4 * LANES, dw, 0, K)  # 1a, by W
+        weight_gradient(T * B, P, H, 3, xh, D + 1, S, gates, LANES, 4 * LANES, dw, (D + 1) * 3 * LANES, K)  # 1b, by W
 
-
-@kernel
-def backward(
-    T, B, D, H,
-    wh_t,  # [3Hp, P vectors] panels: rows r z n
-    wx_t,  # [3Hp, ceil(D/L) vectors] panels: rows n r z
-    extra, xh, c, kept, gates, dout, every_step, want_dx, want_state,
-    dh, dc,
-    dz,  # [B,4Hp] scratch: n r z m
-    dx, dw, dextra,
-):  # fmt: skip
-    """Undo ``forward``; arguments as in ``lstm``."""
-    P, Vx = (H + LANES - 1) // LANES, (D + LANES - 1) // LANES
-    Hp, K = P * LANES, D + 1 + H
-    S = D + 1 + Hp
-    for t in range(T - 1, -1, -1):
-        if every_step:
-            for q in range(0, B * Hp, LANES):
-                store(dh, q, load(dh, q) + load(dout, t * B * Hp + q))
-        for p in range(P):
-            for b in range(B):
-                _step_backward(T, B, D, Hp, t, p, b, xh, gates, dh, dz, dextra)
-        if t > 0 or want_state:
-            multiply(B, P, 3 * Hp, dz, Hp, 4 * Hp, 1, wh_t, 0, 0, dh, 0, Hp, LANES, True)  # 1b
-        if want_dx:
-            to = t * B * Vx * LANES
-            multiply(B, Vx, 3 * Hp, dz, 0, 4 * Hp, 1, wx_t, 0, 0, dx, to, Vx * LANES, LANES, False)  # 1a, by x
-    weight_gradient(T * B, P, D + 1, 3, xh, 0, S, gates, 0, 4 * LANES, dw, 0, K)  # 1a, by W
-    weight_gradient(T * B, P, H, 3, xh, D + 1, S, gates, LANES, 4 * LANES, dw, (D + 1) * 3 * LANES, K)  # 1b, by W
-
-
-KERNELS = Kernels(infer, forward, backward)
+    return Kernels(infer, forward, backward)

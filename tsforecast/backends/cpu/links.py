@@ -18,6 +18,7 @@ from tsforecast.backends.cpu.tables import (
     DOUT,
     DX,
     IN,
+    OUT,
     PADDED,
     ROW,
     SOURCE,
@@ -30,6 +31,7 @@ from tsforecast.backends.cpu.tables import (
     TARGET,
     TURNED,
     UNITS,
+    UP,
     XH,
     C,
 )
@@ -78,6 +80,16 @@ def enter(net, layers, i, B, weights, work):
     read_links(net, layers, i, T, B, work, xh, S)
 
 
+@inlined
+def outputs(layer, B):
+    """Where what a run passes upwards stands, from its first step on, and how wide the rows are."""
+    if layer[UP] >= 0:
+        return layer[UP], layer[PADDED]
+    if layer[OUT] >= 0:
+        return layer[OUT] + B * layer[DILATION] * layer[PADDED], layer[PADDED]
+    return layer[XH] + B * layer[DILATION] * layer[ROW] + layer[IN] + 1, layer[ROW]
+
+
 @kernel
 def read_links(
     net, layers, i, T, B, work,
@@ -90,9 +102,8 @@ def read_links(
             s = link[SOURCE]
             source, width, n = layers[0, XH], layers[0, ROW], layers[0, IN]  # the window, where the first run has it
             if s >= 0:
-                below = layers[s]
-                width, n = below[ROW], below[UNITS]
-                source = below[XH] + below[DILATION] * B * width + below[IN] + 1
+                n = layers[s, UNITS]
+                source, width = outputs(layers[s], B)
             move(link, T, B, n, work, source, width, to + link[COLUMN], S, link[ADDS])
 
 
@@ -103,8 +114,8 @@ def read_last_states(net, layers, B, work):
         link = layers[k]
         if link[TARGET] == net.n_layers:
             run = layers[link[SOURCE]]
-            S = run[ROW]
-            source = run[XH] + (net.n_timesteps - 1 + run[DILATION]) * B * S + run[IN] + 1
+            source, S = outputs(run, B)
+            source += (net.n_timesteps - 1) * B * S
             to = net.head + net.head_skip + 1 + link[COLUMN]
             move(link, np.int64(1), B, run[UNITS], work, source, S, to, net.head_in, link[ADDS])
 

@@ -55,6 +55,7 @@ class Members(NamedTuple):
     m: np.ndarray  # [n,P]
     v: np.ndarray  # [n,P]
     step: np.ndarray  # [n] int64
+    noise_seed: np.ndarray  # [n] int64
     loss: np.ndarray  # [n,E] float64 out
     score: np.ndarray  # [n,E] float64 out: minus the validation loss
     n_ended: np.ndarray  # [n] int64 out: epochs
@@ -196,6 +197,7 @@ def _train_epoch(i, e, step, sync, networks, rule, data, members, desk):
     status = epoch.train_epoch(
         0, 1, sync, networks.net, networks.layers, networks.panels, networks.columns, rule, data,
         desk.order[:n_rows], members.batch_size[i], desk.rates[:n_batches], desk.state, desk.memory, step,
+        members.noise_seed[i],
     )  # fmt: skip
     loss = totals[0] / totals[1]
     members.loss[i, e] = loss

@@ -7,7 +7,7 @@ with a linear skip, the context with an attention, the future with known-future 
 
 from __future__ import annotations
 
-from tsforecast.backends.cpu import cells, decoder, links, pooling
+from tsforecast.backends.cpu import decoder, links, noisy, pooling
 from tsforecast.backends.cpu.jit import inlined
 from tsforecast.backends.cpu.lanes import LANES
 from tsforecast.backends.cpu.layer import to_panels
@@ -52,7 +52,7 @@ def read_windows(net, layers, B, values, x_starts, rows, work, frame, base):
 
 
 @inlined
-def forward(net, layers, B, weights, work):
+def forward(net, layers, B, weights, work, noise):
     """Run all layers and the head, keeping what ``backward`` needs; the outputs stand at ``work[net.out]``."""
     for i in range(net.n_layers):
         layer = layers[i]
@@ -62,10 +62,10 @@ def forward(net, layers, B, weights, work):
             if first > 0:
                 copy_row(work, layer[C] + n_steps * rows * layer[STATES], work, layer[C], rows * layer[STATES])
                 n_steps = layer[TAPE]
-            cells.forward(
-                net, n_steps, rows, layer[IN], layer[UNITS], tail(weights, layer[W]), tail(weights, layer[EXTRA]),
-                tail(work, layer[XH] + first * rows * layer[ROW]), tail(work, layer[C]), tail(work, layer[GATES]),
-                tail(work, layer[KEPT]),
+            noisy.forward(
+                net, noise, layers, i, first, work, n_steps, rows, layer[IN], layer[UNITS], tail(weights, layer[W]),
+                tail(weights, layer[EXTRA]), tail(work, layer[XH] + first * rows * layer[ROW]), tail(work, layer[C]),
+                tail(work, layer[GATES]), tail(work, layer[KEPT]),
             )  # fmt: skip
             first += n_steps
     if net.decoder.source < 0:
@@ -78,7 +78,7 @@ def infer(net, layers, B, weights, work):
     """The outputs of ``forward`` alone, in a buffer laid out for inference."""
     for i in range(net.n_layers):
         links.enter(net, layers, i, B, weights, work)
-        _infer_layer(net, layers[i], B, weights, work)
+        _infer_layer(net, layers, i, B, weights, work)
     if net.decoder.source < 0:
         _head(net, layers, B, weights, work)
     decoder.decode_only((net, layers, B, weights, work))
@@ -92,7 +92,7 @@ def step(net, layers, B, weights, work):
         for b in range(B):
             work[layer[XH] + b * layer[ROW] + layer[IN]] = 1
         links.read_links(net, layers, i, 1, B, work, layer[XH], layer[ROW])
-        _infer_layer(net, layers[i], B, weights, work)
+        _infer_layer(net, layers, i, B, weights, work)
     _head(net, layers, B, weights, work)
     for i in range(net.n_layers):
         layer = layers[i]
@@ -103,9 +103,10 @@ def step(net, layers, B, weights, work):
 
 
 @inlined
-def _infer_layer(net, layer, B, weights, work):
-    cells.infer(
-        net, layer[STEPS], B * layer[DILATION], layer[IN], layer[UNITS], tail(weights, layer[W]),
+def _infer_layer(net, layers, i, B, weights, work):
+    layer = layers[i]
+    noisy.infer(
+        net, layers, i, work, layer[STEPS], B * layer[DILATION], layer[IN], layer[UNITS], tail(weights, layer[W]),
         tail(weights, layer[EXTRA]), tail(work, layer[XH]), tail(work, layer[C]), tail(work, layer[GATES]),
     )  # fmt: skip
 
@@ -125,7 +126,7 @@ def _head(net, layers, B, weights, work):
 
 @inlined
 def backward(
-    net, layers, B, weights, work,
+    net, layers, B, weights, work, noise,
     dw,  # [n_gradient] packed gradient of this shard, accumulates
 ):  # fmt: skip
     """Undo ``forward``, from the output gradient ``[B, out_width]`` at ``work[net.dout]``.
@@ -140,8 +141,9 @@ def backward(
         links.gradient_from_above(net, layers, i, B, net.de_width, work)
         decoder.hand_back((net, layers, i, B, work))
         xh = layer[XH] + (layer[STEPS] - layer[TAPE]) * B * layer[DILATION] * layer[ROW]
-        cells.backward(
-            net, layer[TAPE], B * layer[DILATION], layer[IN], layer[UNITS],
+        noisy.drop_gradient((net, noise, layers, i, B, work))
+        noisy.backward(
+            net, noise, layers, i, work, layer[TAPE], B * layer[DILATION], layer[IN], layer[UNITS],
             tail(weights, layer[WH_T]), tail(weights, max(0, layer[WX_T])), tail(weights, layer[EXTRA]),
             tail(work, xh), tail(work, layer[C]), tail(work, layer[KEPT]), tail(work, layer[GATES]),
             tail(work, max(0, layer[DOUT])), layer[DOUT] >= 0, layer[DX] >= 0, layer[START] >= 0,

@@ -69,13 +69,20 @@ class Net(NamedTuple):
     future_step: int  # and the steps; 0: B rows
     pool: AttentionPlaces  # of the head, or of the decoder
     decoder: DecoderPlaces
+    dropout: float
+    recurrent_dropout: float
+    zoneout: float
+    carries_h: int  # whether under noise c holds h
+    zones_c: int  # whether zoneout is for c, too
+    rest: int
 
 
 @cache
-def net_type(cell: str, attention: str, decoder: str) -> type[Net]:
+def net_type(cell: str, attention: str, decoder: str, noisy: bool) -> type[Net]:
     """A type of its own for all that decides which kernels are compiled. Machine code that is kept names it."""
-    name = "_".join(["Net", cell, *(part for part in (attention, decoder) if part not in ("none", "dense"))])
-    kind = {"cell": cell, "attention": attention, "decodes": decoder, "__module__": __name__}
+    parts = (attention, decoder, "noisy" if noisy else "none")
+    name = "_".join(["Net", cell, *(part for part in parts if part not in ("none", "dense"))])
+    kind = {"cell": cell, "attention": attention, "decodes": decoder, "noisy": noisy, "__module__": __name__}
     made = type(name, (Net,), kind)
     globals()[name] = made
     return made
@@ -171,6 +178,8 @@ def _offsets(spec: NetworkSpec, rows: int, purpose: int, n_steps: int) -> tuple[
     for layer, run in zip(layers, runs, strict=True):
         wants_dx = run.links[0].source != WINDOW or purpose == INPUT_GRADIENT
         _lay_out(spec.cell, layer, rows, learns, wants_dx, weights, work)
+        if learns:
+            _lay_out_noise(spec, layer, rows, work)
     links = _links(spec)
     if learns:
         _find_gradients(n_steps, rows, layers, links, pool.n_units >= 0, work)
@@ -185,7 +194,7 @@ def _offsets(spec: NetworkSpec, rows: int, purpose: int, n_steps: int) -> tuple[
         decoder = take_decoder_buffers(spec, decoder_row, rows, learns, work.take)
         future, future_row, future_step = int(decoder_row[tables.XH]) + 1, int(decoder_row[tables.ROW]), 0
     de_width = whole_vectors(head_units if decodes else head_read)
-    net = net_type(spec.cell, spec.attention, spec.decoder)(
+    net = net_type(spec.cell, spec.attention, spec.decoder, spec.is_noisy)(
         n_timesteps=T,
         n_features=spec.n_features,
         n_outputs=spec.n_outputs,
@@ -215,6 +224,12 @@ def _offsets(spec: NetworkSpec, rows: int, purpose: int, n_steps: int) -> tuple[
         future_step=future_step,
         pool=pool,
         decoder=decoder,
+        dropout=float(spec.dropout),
+        recurrent_dropout=float(spec.recurrent_dropout),
+        zoneout=float(spec.zoneout),
+        carries_h=int(shape.carries_h),
+        zones_c=int("c" in spec.zoned_states),
+        rest=work.take(2 * rows * widest * spec.is_noisy),
     )
     return net, np.concatenate([layers, links]), weights.size, work.size
 
@@ -270,6 +285,21 @@ def _lay_out(
     layer[tables.C] = work.take((T + 1) * rows * shape.n_states * hp)
     layer[tables.GATES] = work.take(T * rows * shape.n_gates_kept * hp)
     layer[tables.KEPT] = work.take(T * rows * shape.n_kept * hp)
+
+
+def _lay_out_noise(spec: NetworkSpec, layer: np.ndarray, rows: int, work: _Heap) -> None:
+    """Places of what noise needs of a run in training; see ``noisy``."""
+    shape, hp = CELL_SHAPES[spec.cell], layer[tables.PADDED]
+    row, tape = rows * layer[tables.DILATION] * hp, layer[tables.TAPE]
+    layer[tables.GATE_ROW], layer[tables.KEPT_ROW] = shape.n_gates_kept * hp, shape.n_kept * hp
+    if spec.dropout:
+        layer[tables.UP] = work.take(layer[tables.STEPS] * row)
+    if spec.recurrent_dropout or spec.zoneout:
+        layer[tables.OUT] = work.take((layer[tables.STEPS] + 1) * row)
+    if spec.zoneout:
+        layer[tables.OWN_H], layer[tables.OWN_C] = work.take(tape * row), work.take(tape * row)
+    if spec.recurrent_dropout:
+        layer[tables.MASK] = work.take(rows * hp)
 
 
 def _links(spec: NetworkSpec) -> np.ndarray:

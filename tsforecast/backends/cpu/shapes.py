@@ -21,6 +21,10 @@ class CellShape(NamedTuple):
     x_order: tuple[int, ...] | None = None  # where the public gate columns of rows x and 1 stand; None: in order
     whole_steps: bool = False  # inference keeps all blocks of a step at once, not one panel
     extras: tuple[str, ...] = ()  # blocks of the layer that stand beside the matrix
+    carries_h: bool = (
+        False  # under noise it finds in c, for it has no other state, the h that the multiply does not read
+    )
+    reads_h: bool = False  # elsewhere than in the multiply, and only from where the multiply reads it
 
 
 _LSTM3 = CellShape(n_gates_kept=3)
@@ -35,11 +39,11 @@ CELL_SHAPES = {
     "lstm_no_output_activation": CellShape(),
     "lstm_full_gate_recurrence": CellShape(n_feedback=4),
     "slstm": CellShape(n_states=3, n_kept=0),
-    "gru": CellShape(x_order=(1, 2, 0), extras=("b_h",)),
-    "mingru": CellShape(n_gates_kept=2, n_kept=0),
-    "minlstm": CellShape(n_gates_kept=3),
+    "gru": CellShape(x_order=(1, 2, 0), extras=("b_h",), carries_h=True),
+    "mingru": CellShape(n_gates_kept=2, n_kept=0, reads_h=True),
+    "minlstm": CellShape(n_gates_kept=3, reads_h=True),
     "lstm_layer_norm": CellShape(n_gates_kept=12, n_kept=3, whole_steps=True, extras=("g_x", "g_h", "g_c", "b_c")),
-    "gru_layer_norm": CellShape(n_gates_kept=10, whole_steps=True, extras=("g_x", "g_h", "b_h")),
+    "gru_layer_norm": CellShape(n_gates_kept=10, whole_steps=True, extras=("g_x", "g_h", "b_h"), reads_h=True),
     "rnn_tanh": CellShape(n_gates_kept=1, blocks_a_panel=4),
     "rnn_relu": CellShape(n_gates_kept=1, blocks_a_panel=4),
 }

@@ -23,7 +23,7 @@ OK = -1  # else the status of ``step`` is the place in x of the first value that
 
 def plan_stream(spec: NetworkSpec, params: NDArray, n_streams: int) -> tuple[Plan, NDArray, NDArray]:
     """Layout, packed weights and the work buffer of ``n_streams`` streams in their first state."""
-    plan = make_plan(replace(spec, n_timesteps=1, season_length=0), n_streams, INFERENCE)
+    plan = make_plan(replace(spec.without_dropout, n_timesteps=1, season_length=0), n_streams, INFERENCE)
     packed, work = pack_flat(plan, params, plan.n_packed), np.zeros(plan.n_work, params.dtype)
     for layer in plan.layers[: plan.net.n_layers]:
         units = np.arange(layer[UNITS])

@@ -127,10 +127,15 @@ def random_bits(key: int, counts: NDArray[np.int64], units: int) -> NDArray[np.u
     for shift, factor in MIX:
         x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
     word = ((x ^ (x >> np.uint64(LAST_SHIFT))) >> np.uint64(1)).astype(np.uint32)
-    bits = word[..., None] + np.arange(1, units + 1, dtype=np.uint32) * np.uint32(GOLDEN_32)
+    return unit_bits(word[..., None], np.arange(units, dtype=np.uint32))
+
+
+def unit_bits(word: NDArray[np.uint32] | np.uint32, unit: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Lines 4 and 5."""
+    x = word + (unit + np.uint32(1)) * np.uint32(GOLDEN_32)
     for shift, factor in MIX_32:
-        bits = (bits ^ (bits >> np.uint32(shift))) * np.uint32(factor)
-    return bits ^ (bits >> np.uint32(LAST_SHIFT_32))
+        x = (x ^ (x >> np.uint32(shift))) * np.uint32(factor)
+    return x ^ (x >> np.uint32(LAST_SHIFT_32))
 
 
 def _inverted(drawn: NDArray[np.bool_], rate: float) -> Array:

@@ -1,0 +1,293 @@
+"""Runs under noise: step by step where something happens between the steps, and what they pass upwards.
+
+The type of ``net`` tells whether there is noise; a network without it gets its cell's kernels, and nothing of this is
+compiled. Recurrent dropout and zoneout need nothing of a cell but kernels that can go a single step: between two steps
+stands, with k and mask as in ``backends.reference.noise``::
+
+    1a   h'_t     = k h'_{t-1} + (1 - k) h_t        h_t, c_t: what the cell has made of h'_{t-1} mask and c'_{t-1}
+    1b   c'_t     = k c'_{t-1} + (1 - k) c_t
+    2    h_{in}   = h'_t mask                       what the next multiply reads, in ``xh``
+    3    up_t     = h'_t dropout                    what other runs and the head read
+
+A cell that reads h_{t-1} elsewhere than in the multiply, too, finds h'_{t-1} in c (``CellShape.carries_h``).
+
+Letters: T steps of a turn, n rows at a step (of all streams of a dilated run), S width of a row of ``xh``, Hp units in
+whole vectors. Beside the buffers of ``lstm``: ``out [T+1,n,Hp]`` = h', from the run's first step on; ``up [T,n,Hp]``;
+``own_h``, ``own_c [T,n,Hp]`` h_t and c_t, which zoneout hides from the backward pass; ``mask [B,Hp]``; ``net.rest
+[2,n,Hp]`` the gradient by the state before that does not pass through the cell, and room for c'_{t-1} in inference.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tsforecast.backends.cpu import cells
+from tsforecast.backends.cpu.jit import inlined, kernel, twin_of
+from tsforecast.backends.cpu.lanes import LANES
+from tsforecast.backends.cpu.noise import (
+    EXPECTED,
+    add_row,
+    drop_rows,
+    mix_row,
+    multiply_row,
+    run_key,
+    unmix_row,
+    write_mask,
+)
+from tsforecast.backends.cpu.optional import optional
+from tsforecast.backends.cpu.rows import clear, copy_row, tail
+from tsforecast.backends.cpu.shuffle import hash64
+from tsforecast.backends.cpu.tables import (
+    DILATION,
+    DOUT,
+    GATE_ROW,
+    IN,
+    KEPT_ROW,
+    MASK,
+    OUT,
+    OWN_C,
+    OWN_H,
+    PADDED,
+    ROW,
+    STATES,
+    STEPS,
+    TAPE,
+    UP,
+    XH,
+    C,
+)
+from tsforecast.backends.reference.noise import DROPOUT, RECURRENT, ZONEOUT
+
+ZONEOUT_H, ZONEOUT_C = ZONEOUT["h"], ZONEOUT["c"]
+
+
+@inlined
+def _goes_by_steps(net):
+    return net.recurrent_dropout > 0.0 or net.zoneout > 0.0
+
+
+@inlined
+def _word(noise, net, key, layer, t, b, n):
+    """Line 3 of the noise for row ``b`` of step ``t`` of a run."""
+    B = n // layer[DILATION]
+    return hash64(key, (noise.first + b % B) * net.n_timesteps + t * layer[DILATION] + b // B)
+
+
+@kernel
+def _begin(net, noise, layer, i, n, work):
+    """Keep the first state, and mask h where the first multiply reads it."""
+    Hp, S, xh = layer[PADDED], layer[ROW], layer[XH] + layer[IN] + 1
+    B = n // layer[DILATION]
+    if net.recurrent_dropout > 0.0:
+        write_mask(noise, run_key(noise, i, RECURRENT), B, Hp, net.recurrent_dropout, work, layer[MASK])
+    for b in range(n):
+        if _goes_by_steps(net):
+            copy_row(work, xh + b * S, work, layer[OUT] + b * Hp, Hp)
+        if net.carries_h > 0:
+            copy_row(work, xh + b * S, work, layer[C] + b * Hp, Hp)
+        if net.recurrent_dropout > 0.0:
+            multiply_row(Hp, work, xh + b * S, layer[MASK] + b % B * Hp, xh + b * S)
+
+
+@kernel
+def _after_step(
+    net, noise, layer, i,
+    first,  # step of the run that the turn begins with
+    t,  # step of the turn
+    n, work,
+):  # fmt: skip
+    """Lines 1a to 2."""
+    Hp, S, xh, B = layer[PADDED], layer[ROW], layer[XH] + layer[IN] + 1, n // layer[DILATION]
+    key_h, key_c = run_key(noise, i, ZONEOUT_H), run_key(noise, i, ZONEOUT_C)
+    is_drawn = noise.key != EXPECTED
+    for b in range(n):
+        h, out = xh + ((first + t + 1) * n + b) * S, layer[OUT] + ((first + t + 1) * n + b) * Hp
+        c, here = layer[C] + ((t + 1) * n + b) * layer[STATES], (t * n + b) * Hp
+        if net.zoneout > 0.0:
+            copy_row(work, h, work, layer[OWN_H] + here, Hp)
+            word = _word(noise, net, key_h, layer, first + t, b, n)
+            mix_row(is_drawn, word, net.zoneout, Hp, work, out - n * Hp, h, out)  # 1a
+            if net.zones_c > 0:
+                copy_row(work, c, work, layer[OWN_C] + here, Hp)
+                word = _word(noise, net, key_c, layer, first + t, b, n)
+                mix_row(is_drawn, word, net.zoneout, Hp, work, c - n * layer[STATES], c, c)  # 1b
+        else:
+            copy_row(work, h, work, out, Hp)
+        if net.carries_h > 0:
+            copy_row(work, out, work, c, Hp)
+        if net.recurrent_dropout > 0.0:
+            multiply_row(Hp, work, out, layer[MASK] + b % B * Hp, h)  # 2
+        else:
+            copy_row(work, out, work, h, Hp)
+
+
+@kernel
+def _forward(net, noise, layers, i, first, work, T, n, D, H, w, extra, xh, c, gates, kept):
+    """A turn of T steps from step ``first`` on; buffers as in ``lstm.forward``."""
+    layer, one = layers[i], np.int64(1)
+    if first == 0:
+        _begin(net, noise, layer, i, n, work)
+    if _goes_by_steps(net):
+        for t in range(T):
+            cells.forward(
+                net, one, n, D, H, w, extra, tail(xh, t * n * layer[ROW]), tail(c, t * n * layer[STATES]),
+                tail(gates, t * n * layer[GATE_ROW]), tail(kept, t * n * layer[KEPT_ROW]),
+            )  # fmt: skip
+            _after_step(net, noise, layer, i, first, t, n, work)
+    else:
+        cells.forward(net, T, n, D, H, w, extra, xh, c, gates, kept)
+    if net.dropout > 0.0:
+        B, last = n // layer[DILATION], min((first + T) * n, net.n_timesteps * (n // layer[DILATION]))
+        row = first * n if layer[DOUT] >= 0 else max(first * n, (net.n_timesteps - 1) * B)  # who else reads the head
+        source, width = layer[XH] + n * layer[ROW] + layer[IN] + 1, layer[ROW]
+        if layer[OUT] >= 0:
+            source, width = layer[OUT] + n * layer[PADDED], layer[PADDED]
+        drop_rows(
+            run_key(noise, i, DROPOUT), noise.first, net.n_timesteps, B, row, last, layer[PADDED], net.dropout, work,
+            source + row * width, width, layer[UP] + row * layer[PADDED], layer[PADDED],
+        )  # fmt: skip
+
+
+@kernel
+def _drop_gradient(net, noise, layers, i, B, work):
+    """Line 3 backwards, on what ``links.gradient_from_above`` left."""
+    if net.dropout > 0.0:
+        layer, T = layers[i], net.n_timesteps
+        Hp, n_fed, key = layer[PADDED], layer[ROW] - layer[IN] - 1, run_key(noise, i, DROPOUT)
+        at = net.dh + (T - 1) % layer[DILATION] * B * n_fed
+        drop_rows(key, noise.first, T, B, (T - 1) * B, T * B, Hp, net.dropout, work, at, n_fed, at, n_fed)
+        if layer[DOUT] >= 0:
+            row = (layer[STEPS] - layer[TAPE]) * B * layer[DILATION]
+            drop_rows(key, noise.first, T, B, row, T * B, Hp, net.dropout, work, layer[DOUT], Hp, layer[DOUT], Hp)
+
+
+@kernel
+def _before_step_back(net, noise, layer, i, t, n, work, every_step):
+    """Lines 1b and 1a of step ``t`` of the tape backwards, with what others send; h and c as the cell left them."""
+    Hp, n_fed, n_state, first = layer[PADDED], layer[ROW] - layer[IN] - 1, layer[STATES], layer[STEPS] - layer[TAPE]
+    xh, key_h, key_c = layer[XH] + layer[IN] + 1, run_key(noise, i, ZONEOUT_H), run_key(noise, i, ZONEOUT_C)
+    is_drawn = noise.key != EXPECTED
+    for b in range(n):
+        dh, dc, here = net.dh + b * n_fed, net.dc + b * n_state, (t * n + b) * Hp
+        h, c = xh + ((first + t + 1) * n + b) * layer[ROW], layer[C] + ((t + 1) * n + b) * n_state
+        if every_step:
+            add_row(Hp, work, layer[DOUT] + here, dh)
+        if net.zoneout > 0.0:
+            copy_row(work, layer[OWN_H] + here, work, h, Hp)
+            word = _word(noise, net, key_h, layer, first + t, b, n)
+            unmix_row(is_drawn, word, net.zoneout, Hp, work, dh, net.rest + b * Hp)  # 1a
+            if net.zones_c > 0:
+                copy_row(work, layer[OWN_C] + here, work, c, Hp)
+                word = _word(noise, net, key_c, layer, first + t, b, n)
+                unmix_row(is_drawn, word, net.zoneout, Hp, work, dc, net.rest + (n + b) * Hp)  # 1b
+        else:
+            copy_row(work, layer[OUT] + ((first + t + 1) * n + b) * Hp, work, h, Hp)
+        if net.carries_h > 0:
+            clear(work, dc, Hp)
+
+
+@kernel
+def _after_step_back(net, layer, n, work):
+    """Line 2 backwards, and what of the gradient by the state before did not pass through the cell."""
+    Hp, n_fed, B = layer[PADDED], layer[ROW] - layer[IN] - 1, n // layer[DILATION]
+    for b in range(n):
+        dh, dc = net.dh + b * n_fed, net.dc + b * layer[STATES]
+        if net.recurrent_dropout > 0.0:
+            multiply_row(Hp, work, dh, layer[MASK] + b % B * Hp, dh)  # 2
+        if net.carries_h > 0:
+            add_row(Hp, work, dc, dh)
+        if net.zoneout > 0.0:
+            add_row(Hp, work, net.rest + b * Hp, dh)  # 1a
+            if net.zones_c > 0:
+                add_row(Hp, work, net.rest + (n + b) * Hp, dc)  # 1b
+
+
+@kernel
+def _backward(
+    net, noise, layers, i, work, T, n, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx,
+    want_state, dh, dc, dz, dx, dw, dextra,
+):  # fmt: skip
+    """Undo ``_forward`` for the T steps of the tape; buffers as in ``lstm.backward``."""
+    layer, one, width = layers[i], np.int64(1), (D + LANES - 1) // LANES * LANES
+    if _goes_by_steps(net):
+        for t in range(T - 1, -1, -1):
+            _before_step_back(net, noise, layer, i, t, n, work, every_step)
+            cells.backward(
+                net, one, n, D, H, wh_t, wx_t, extra, tail(xh, t * n * layer[ROW]), tail(c, t * n * layer[STATES]),
+                tail(kept, t * n * layer[KEPT_ROW]), tail(gates, t * n * layer[GATE_ROW]), dout, False, want_dx,
+                t > 0 or want_state, dh, dc, dz, tail(dx, t * n * width if want_dx else 0), dw, dextra,
+            )  # fmt: skip
+            _after_step_back(net, layer, n, work)
+    else:
+        cells.backward(
+            net, T, n, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx, want_state, dh, dc, dz,
+            dx, dw, dextra,
+        )  # fmt: skip
+        if net.carries_h > 0:
+            _after_step_back(net, layer, n, work)
+
+
+@kernel
+def _infer(net, layers, i, work, T, n, D, H, w, extra, xh, c, z):
+    """Lines 1a and 1b as they are expected; buffers as in ``lstm.infer``."""
+    layer, one = layers[i], np.int64(1)
+    Hp, S = layer[PADDED], layer[ROW]
+    for t in range(T):
+        for b in range(n):
+            h, c_row, before = layer[XH] + (t * n + b) * S + D + 1, layer[C] + b * layer[STATES], net.rest + b * Hp
+            if net.carries_h > 0:
+                copy_row(work, h, work, c_row, Hp)
+            copy_row(work, c_row, work, before, Hp)
+        cells.infer(net, one, n, D, H, w, extra, tail(xh, t * n * S), c, z)
+        for b in range(n):
+            h, c_row, before = layer[XH] + (t * n + b) * S + D + 1, layer[C] + b * layer[STATES], net.rest + b * Hp
+            mix_row(False, 0, net.zoneout, Hp, work, h, h + n * S, h + n * S)  # 1a
+            if net.zones_c > 0:
+                mix_row(False, 0, net.zoneout, Hp, work, before, c_row, c_row)  # 1b
+
+
+def _call(name, arguments, n_own):
+    """Signature and code of a call of the noisy kernel, or of the cell's one, which lacks some first arguments."""
+    kind = arguments[0].instance_class
+    if kind.noisy:
+        return cells.call(_NOISY[name], arguments, 0)
+    return cells.call(getattr(cells.kernels_of(kind), name), arguments, n_own)
+
+
+def _plain(name, n_own):
+    def run(net, *arguments):
+        if type(net).noisy:
+            _NOISY[name](net, *arguments)
+        else:
+            getattr(cells.kernels_of(type(net)), name)(*arguments[n_own - 1 :])
+
+    return run
+
+
+_NOISY = {"infer": _infer, "forward": _forward, "backward": _backward}
+drop_gradient = optional(lambda net: _drop_gradient if net.noisy else None)
+
+
+@twin_of(_plain("infer", 4))
+def infer(typingctx, net, layers, i, work, T, n, D, H, w, extra, xh, c, z):
+    """Run ``i`` in inference."""
+    return _call("infer", (net, layers, i, work, T, n, D, H, w, extra, xh, c, z), 4)
+
+
+@twin_of(_plain("forward", 6))
+def forward(typingctx, net, noise, layers, i, first, work, T, n, D, H, w, extra, xh, c, gates, kept):
+    """A turn of T steps of run ``i``, from its step ``first`` on."""
+    return _call("forward", (net, noise, layers, i, first, work, T, n, D, H, w, extra, xh, c, gates, kept), 6)
+
+
+@twin_of(_plain("backward", 5))
+def backward(
+    typingctx, net, noise, layers, i, work, T, n, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step,
+    want_dx, want_state, dh, dc, dz, dx, dw, dextra,
+):  # fmt: skip
+    """The way back through the last T steps of run ``i``."""
+    return _call(
+        "backward",
+        (net, noise, layers, i, work, T, n, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx,
+         want_state, dh, dc, dz, dx, dw, dextra), 5,
+    )  # fmt: skip
