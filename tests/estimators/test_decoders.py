@@ -93,3 +93,34 @@ def test_what_cannot_be_is_refused_by_name(rng):
         with pytest.raises(DataError, match="known-future inputs are not available"):
             explain(X)
     assert model.trace(X)[0, "h"].shape == (12, T, 3)
+
+
+def pushed_level(n):
+    """A level that leaks, pushed up or down by what is known in advance, and more easily from below."""
+    rng = np.random.default_rng(0)
+    push, level = rng.choice([-1.0, 0.0, 1.0], size=n), np.zeros(n)
+    for t in range(1, n):
+        strength = 0.8 if level[t - 1] < 0 else 0.3
+        level[t] = np.tanh(0.9 * level[t - 1] + strength * push[t]) + 0.02 * rng.normal()
+    return level, push
+
+
+@pytest.mark.slow
+@pytest.mark.needs_jit
+def test_a_decoder_beats_the_dense_head_where_the_future_is_known():
+    """Twelve steps ahead, the pushes of which are given to both: what a push does depends on all before it."""
+    n_steps, horizon, n = 16, 12, 1273
+    level, push = pushed_level(n + n_steps + horizon - 1)
+    ends = [i + n_steps for i in range(n)]
+    X = np.array([[*np.stack([level, push], axis=1)[t - n_steps : t].ravel(), *push[t : t + horizon]] for t in ends])
+    Y = np.array([level[t : t + horizon] for t in ends])
+    train, test = slice(0, 900), slice(900 + n_steps + horizon, None)
+    errors = {}
+    for decoder, teacher_forcing in (("dense", 0.0), ("recurrent", 0.0), ("recurrent", 1.0)):
+        model = LSTMRegressor(
+            16, n_features_per_step=2, n_future_features=1, decoder=decoder, teacher_forcing=teacher_forcing,
+            max_iter=40, learning_rate_init=0.01, learning_rate="cosine", batch_size=32, random_state=0,
+        ).fit(X[train], Y[train])  # fmt: skip
+        errors[decoder, teacher_forcing] = np.sqrt(np.mean((model.predict(X[test]) - Y[test]) ** 2)) / Y[test].std()
+    assert errors["dense", 0.0] > 0.4
+    assert max(errors["recurrent", 0.0], errors["recurrent", 1.0]) < 0.2, errors

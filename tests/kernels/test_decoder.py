@@ -7,6 +7,8 @@ import pytest
 from kernel_cases import network, random_params, series_windows, step_gradient, step_rule
 
 from tsforecast.backends.base import Windows, get_backend
+from tsforecast.backends.cpu.backend import SUPPORTED_CELLS
+from tsforecast.backends.cpu.jit import JIT_DISABLED
 from tsforecast.nn.gradcheck import gradcheck, numerical_gradient, relative_error
 from tsforecast.spec import CELLS, NetworkSpec
 
@@ -56,6 +58,16 @@ def test_every_cell_hands_all_its_states_to_the_decoder(rng, name, cell):
     x, cotangent = rng.normal(size=(3, spec.row_size)), rng.normal(size=(3, 3))
     errors = gradcheck(get_backend(name), spec, random_params(rng, spec), x, cotangent)
     assert max(errors.values()) <= 1e-6, errors
+
+
+@pytest.mark.skipif(not JIT_DISABLED, reason="would compile every cell once more")
+@pytest.mark.parametrize("cell", SUPPORTED_CELLS)
+def test_the_kernels_of_every_cell_run_step_by_step(rng, cell):
+    spec = NetworkSpec(5, 2, (20,), 3, cell=cell, decoder="recurrent_attention", n_future=2)
+    params, x, cotangent = random_params(rng, spec), rng.normal(size=(3, spec.row_size)), rng.normal(size=(3, 3))
+    found, expected = (b.gradient(spec, params, x, cotangent) for b in (get_backend("cpu"), REFERENCE))
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-11 * np.abs(theirs).max())
 
 
 @pytest.mark.parametrize("attention", ["none", "dot"])
