@@ -33,7 +33,7 @@ import math
 from tsforecast.backends.cpu.activations import decay, squash_sst
 from tsforecast.backends.cpu.jit import inlined, kernel
 from tsforecast.backends.cpu.lanes import LANES, fma, load, splat, store, where_positive
-from tsforecast.backends.cpu.layer import Kernels, weight_gradient
+from tsforecast.backends.cpu.layer import Kernels, gradient_of_rows, is_zero_state
 from tsforecast.backends.cpu.tile import multiply
 
 LOG_2 = math.log(2.0)
@@ -67,9 +67,10 @@ def infer(T, B, D, H, w, extra, xh, c, z):
     P = (H + LANES - 1) // LANES
     Hp, K = P * LANES, D + 1 + H
     S = D + 1 + Hp
+    rows = D + 1 if is_zero_state(B, D, S, xh, z) else K  # of the weights, that step 1 needs
     for t in range(T):
         for p in range(P):
-            multiply(B, 4, K, xh, t * B * S, S, 1, w, p * K * 4 * LANES, 0, z, 0, 4 * LANES, 0, False)  # 1a
+            multiply(B, 4, rows, xh, t * B * S, S, 1, w, p * K * 4 * LANES, 0, z, 0, 4 * LANES, 0, False)  # 1a
             for b in range(B):
                 at_r = b * 3 * Hp + p * LANES
                 at_n, at_m = at_r + Hp, at_r + 2 * Hp
@@ -78,6 +79,7 @@ def infer(T, B, D, H, w, extra, xh, c, z):
                 store(c, at_n, n)
                 store(c, at_m, m)
                 store(xh, ((t + 1) * B + b) * S + D + 1 + p * LANES, h)
+        rows = K
 
 
 @kernel
@@ -86,10 +88,11 @@ def forward(T, B, D, H, w, extra, xh, c, gates, kept):
     P = (H + LANES - 1) // LANES
     Hp, K = P * LANES, D + 1 + H
     S = D + 1 + Hp
+    rows = D + 1 if is_zero_state(B, D, S, xh, gates) else K  # of the weights, that step 1 needs
     for t in range(T):
         for p in range(P):
             first = (p * T + t) * B * 4 * LANES
-            multiply(B, 4, K, xh, t * B * S, S, 1, w, p * K * 4 * LANES, 0, gates, first, 4 * LANES, 0, False)  # 1a
+            multiply(B, 4, rows, xh, t * B * S, S, 1, w, p * K * 4 * LANES, 0, gates, first, 4 * LANES, 0, False)  # 1a
             for b in range(B):
                 z = first + b * 4 * LANES
                 at_r = (t * B + b) * 3 * Hp + p * LANES
@@ -103,6 +106,7 @@ def forward(T, B, D, H, w, extra, xh, c, gates, kept):
                 store(c, at_n + later, n)
                 store(c, at_m + later, m)
                 store(xh, ((t + 1) * B + b) * S + D + 1 + p * LANES, h)
+        rows = K
 
 
 @inlined
@@ -142,6 +146,7 @@ def backward(
     """Undo ``forward``; arguments as in ``lstm``."""
     P, Vx = (H + LANES - 1) // LANES, (D + LANES - 1) // LANES
     Hp, K = P * LANES, D + 1 + H
+    S = D + 1 + Hp
     for t in range(T - 1, -1, -1):
         if every_step:
             for q in range(0, B * Hp, LANES):
@@ -154,7 +159,9 @@ def backward(
         if want_dx:
             to = t * B * Vx * LANES
             multiply(B, Vx, 4 * Hp, dz, 0, 4 * Hp, 1, wx_t, 0, 0, dx, to, Vx * LANES, LANES, False)  # 1a, by x
-    weight_gradient(T * B, P, K, 4, xh, 0, D + 1 + Hp, gates, 0, 4 * LANES, dw, 0, K)  # 1a, by W
+    first = B if is_zero_state(B, D, S, xh, dz) else 0
+    gradient_of_rows(0, first, T * B, P, D + 1, 4, xh, 0, S, gates, 0, 4 * LANES, dw, 0, K)  # 1a, by W
+    gradient_of_rows(first, T * B, T * B, P, K, 4, xh, 0, S, gates, 0, 4 * LANES, dw, 0, K)
 
 
 KERNELS = Kernels(infer, forward, backward)
