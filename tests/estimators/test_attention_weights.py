@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tsforecast import GRURegressor, LSTMRegressor, RNNRegressor, load_model
+from tsforecast import GRURegressor, LSTMRegressor, RNNRegressor, fit_many, load_model
+from tsforecast.backends.cpu.jit import JIT_DISABLED
 from tsforecast.exceptions import DataError
 
 T = 24
@@ -31,6 +32,14 @@ def test_it_looks_at_the_marked_step_and_says_so(rng, attention, tmp_path):
     np.testing.assert_array_equal(loaded.attention_weights(X[1000:]), weights)
     late = np.asarray(weights).argmax(axis=1) - marks[1000:]
     assert np.mean((late >= 0) & (late <= 1)) > 0.9, "the step itself, or the one after, which remembers it"
+
+
+@pytest.mark.skipif(not JIT_DISABLED, reason="would compile fleets once more")
+def test_a_fleet_is_trained_to_the_bits_of_each_alone(rng):
+    X, y, _ = marked_values(rng, 9)
+    alone, *fleet = (GRURegressor(3, attention="additive", max_iter=2, random_state=i) for i in (1, 0, 1))
+    fit_many(fleet, X[:, -5:], y)
+    np.testing.assert_array_equal(fleet[1]._params, alone.fit(X[:, -5:], y)._params)
 
 
 @pytest.fixture(scope="module")

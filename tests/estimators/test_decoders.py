@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from tsforecast import LSTMRegressor, fit_many, load_model
-from tsforecast.exceptions import DataError
+from tsforecast.exceptions import BackendUnavailableError, DataError
+from tsforecast.spec import NetworkSpec
 
 T, K = 8, 4
 
@@ -58,6 +59,16 @@ def test_training_is_the_same_for_many_and_for_one(rng):
     np.testing.assert_array_equal(many[0].predict(X), alone.predict(X))
     told = small(decoder="recurrent", teacher_forcing=0.0).fit(X, y)
     assert np.abs(told.predict(X) - alone.predict(X)).max() > 1e-6, "the teacher is heard"
+
+
+@pytest.mark.parametrize("options", [{}, {"decoder": "recurrent"}, {"attention": "dot"}])
+def test_a_gpu_refuses_what_it_has_no_kernels_for(options):
+    pytest.importorskip("numba.cuda")
+    from tsforecast.backends.cuda.plan import padded_size
+
+    spec = NetworkSpec(T, 1, (3,), K, **({"n_future": 0 if options else 1} | options))
+    with pytest.raises(BackendUnavailableError, match="attention, recurrent decoders and known-future inputs"):
+        padded_size(spec)
 
 
 def test_a_decoder_shows_what_it_looks_at(rng):
