@@ -158,6 +158,10 @@ class NetworkSpec:
     dropout, recurrent_dropout, zoneout : float
         Rates, from 0 and below 1, of the noise in training: on what runs pass upwards, on h where the recurrent
         multiply reads it, and of states that keep their old value; see ``backends.reference.noise``.
+    stateful : bool
+        Whether a window starts from the states that the one before has left, through which no gradient goes. The one
+        before is, in training, the row of the same place in the batch before, and else the row before; the first batch
+        of an epoch and the first row start from zero.
     """
 
     n_timesteps: int
@@ -179,6 +183,7 @@ class NetworkSpec:
     dropout: float = 0.0
     recurrent_dropout: float = 0.0
     zoneout: float = 0.0
+    stateful: bool = False
 
     def __post_init__(self):
         sizes = (self.n_timesteps, self.n_features, self.n_outputs, self.n_quantiles, *self.hidden_sizes)
@@ -198,6 +203,18 @@ class NetworkSpec:
         if max(self.dilations, default=1) > self.n_timesteps:
             raise ValueError(f"dilations {self.dilations} reach beyond windows of {self.n_timesteps} steps")
         _ = self.topology  # refuses what cannot be arranged
+        self._check_stateful()
+
+    def _check_stateful(self) -> None:
+        """Refuse states that cannot be carried from window to window."""
+        is_turned = any(run.reverse or run.dilation > 1 for run in self.topology.runs)
+        starts_itself = self.learned_state or self.decoder != "dense" or self.window_norm != "none"
+        is_noisy = self.dropout or self.recurrent_dropout or self.zoneout
+        if self.stateful and (is_turned or starts_itself or is_noisy):
+            raise ValueError(
+                "stateful=True carries states from window to window, which does not go with bidirectional or dilated "
+                "layers, learned first states, decoders, window_norm, dropout or zoneout; leave those out"
+            )
 
     def _check_noise(self) -> None:
         """Refuse rates that are none, and noise on what a network does not have."""

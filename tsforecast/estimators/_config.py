@@ -14,6 +14,7 @@ from tsforecast.nn.trainer import TrainConfig
 from tsforecast.spec import ATTENTIONS, DECODERS, LOSSES, SCHEDULES, SOLVERS, WINDOW_NORMS
 
 DEVICES = ("cpu", "cuda", "auto", "reference")
+SHORTEST_STRETCH = 20  # rows that a stateful network goes through from one zero state to the next, at batch_size="auto"
 _COUNT = Interval(Integral, 1, None, closed="left")
 _POSITIVE = Interval(Real, 0, None, closed="neither")
 _NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
@@ -33,6 +34,7 @@ PARAMETER_CONSTRAINTS: dict = {
     "max_grad_norm": [_POSITIVE, None],
     "max_grad_value": [_POSITIVE, None],
     "bptt_steps": [_COUNT, None],
+    "stateful": ["boolean"],
     "shuffle": ["boolean"],
     "random_state": ["random_state"],
     "tol": [_NOT_NEGATIVE],
@@ -104,6 +106,7 @@ def network_fields(model, n_timesteps: int, n_features: int, n_outputs: int) -> 
         "attention": model.attention or "none",
         "decoder": model.decoder,
         "n_future": int(model.n_future_features),
+        "stateful": bool(model.stateful),
         **_layer_fields(model, len(sizes)),
     }
 
@@ -152,7 +155,10 @@ def step_rule(model) -> StepRule:
 
 def train_config(model, n_windows: int) -> TrainConfig:
     """Epochs, batches, rates and stopping; ``batch_size="auto"`` is ``min(200, n)``, as in ``MLPRegressor``."""
-    batch_size = min(200, n_windows) if model.batch_size == "auto" else min(int(model.batch_size), n_windows)
+    if model.stateful and model.shuffle:
+        raise ValueError("stateful=True goes through the rows in their order; set shuffle=False")
+    most = max(1, n_windows // SHORTEST_STRETCH) if model.stateful else n_windows
+    batch_size = min(200, most) if model.batch_size == "auto" else min(int(model.batch_size), n_windows)
     return TrainConfig(
         rule=step_rule(model),
         learning_rate_init=float(model.learning_rate_init),

@@ -144,9 +144,16 @@ def _as_windows(model, X, shape, y, sample_weight) -> Windows:
         raise DataError(f"y has {n_outputs} columns, but the model was fitted on {model.n_outputs_}")
     y = y.reshape(len(y), -1)
     weights = _weights(sample_weight, X)
+    if model.stateful and not weights.all():
+        raise DataError("stateful=True goes through rows that follow one another; a weight of 0 would leave one out")
     if not weights.all():  # a weight of zero is the row left out, also of the batches
         X, y, weights = X[weights > 0], y[weights > 0], weights[weights > 0]
     values, starts = row_buffer(model, X)
+    if model.stateful and len(values) < X.size:
+        raise DataError(
+            "the rows of X overlap, and with stateful=True each goes on where the one before ends; cut them with "
+            "sliding_windows(..., stride=n_timesteps)"
+        )
     if len(values) == X.size:
         _scaling.check_magnitude(X, model.dtype, what="X", names=getattr(model, "feature_names_in_", None))
     else:

@@ -118,4 +118,6 @@ def _checked_network(network: dict[str, Any], cell: str) -> dict[str, Any]:
         raise ModelFileError("the network's season_length or linear_skip is impossible")
     if type(network.get("n_future", 0)) is not int:
         raise ModelFileError("the network's n_future must be a whole number")
+    if type(network.get("stateful", False)) is not bool:
+        raise ModelFileError("the network's stateful must be True or False")
     return network

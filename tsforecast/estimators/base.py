@@ -49,6 +49,7 @@ class RecurrentRegressor(FittedMethods, CallbackSupportMixin, RegressorMixin, Ba
         max_grad_norm=1.0,
         max_grad_value=None,
         bptt_steps=None,
+        stateful=False,
         shuffle=True,
         random_state=None,
         tol=1e-4,
@@ -223,6 +224,11 @@ class RecurrentRegressor(FittedMethods, CallbackSupportMixin, RegressorMixin, Ba
             raise DataError(
                 "known-future inputs stand in rows of X: use fit(X, y) of the regressor itself, or n_future_features=0"
             )
+        if self.stateful:
+            raise DataError(
+                "stateful=True needs windows that follow one another without overlap: use fit(X, y) of the regressor "
+                "itself, or stateful=False"
+            )
         fresh = not (self.warm_start and hasattr(self, "_params"))
         self._n_timesteps, self._n_features_per_step = n_timesteps, n_features
         self.n_features_in_, self.n_outputs_ = n_timesteps * n_features, n_outputs
@@ -235,7 +241,7 @@ class RecurrentRegressor(FittedMethods, CallbackSupportMixin, RegressorMixin, Ba
         """Standardise, and start or resume the optimiser."""
         get_backend(self.device)  # refuses a device that is not there before anything is computed
         config = train_config(self, len(windows))
-        if config.batch_size == len(windows):
+        if config.batch_size == len(windows) and not self.stateful:
             windows = _rows.merge_repeated(windows, self.n_features_in_, self.n_outputs_)
         network = network_fields(self, self._n_timesteps, self._n_features_per_step, self.n_outputs_)
         if fresh:

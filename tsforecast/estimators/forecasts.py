@@ -14,6 +14,7 @@ from tsforecast.estimators import _rows, _scaling, explain, health
 from tsforecast.estimators._config import n_threads
 from tsforecast.estimators._inputs import flatten_windows, reverse_time
 from tsforecast.estimators.stream import Stream
+from tsforecast.exceptions import DataError
 from tsforecast.spec import NetworkSpec
 
 
@@ -38,7 +39,7 @@ class FittedMethods:
     _y_dtype: str
 
     def predict(self, X):
-        """Forecast the targets of windows ``X``; rows do not influence one another.
+        """Forecast the targets of windows ``X``; rows do not influence one another, but of a ``stateful`` model.
 
         Parameters
         ----------
@@ -239,6 +240,9 @@ class FittedMethods:
 
     def _time_ordered(self, X) -> np.ndarray:
         """Rows as windows ``[n,T,F]`` in float64, without known-future inputs."""
+        self._check_fitted()
+        if self._network.get("stateful", False):
+            raise DataError("a stateful model is not explained window by window: what it does depends on those before")
         rows = self._validated(X)[:, : self._n_timesteps * self._n_features_per_step]
         rows = reverse_time(rows, self._n_features_per_step) if self._newest_first else rows
         return rows.reshape(len(rows), self._n_timesteps, self._n_features_per_step).astype(np.float64)

@@ -66,6 +66,12 @@ class LSTMRegressor(RecurrentRegressor):
         Truncated back-propagation through time, for long windows: the gradient ends so many steps before the end of the
         window, and the steps before are run forwards only, in less time and memory. That it pays to keep something for
         longer is not learned; what the last steps teach is used by all. None: back to the first step.
+    stateful : bool, default=False
+        For one long series cut into windows that follow one another without overlap: each window starts from the states
+        that the row before has left, so that memory reaches beyond it, though the gradient does not. Training cuts the
+        rows into ``batch_size`` stretches and goes through them side by side, each from a zero state; ``"auto"`` makes
+        these at least 20 rows long. Forecasts depend on the rows before: ``predict`` starts from a zero state, so give
+        it enough of the past to warm up on. Needs ``shuffle=False``.
     shuffle : bool, default=True
         Visit windows in a new order each epoch.
     random_state : int, RandomState instance or None, default=None
@@ -216,6 +222,7 @@ class LSTMRegressor(RecurrentRegressor):
         max_grad_norm=1.0,
         max_grad_value=None,
         bptt_steps=None,
+        stateful=False,
         shuffle=True,
         random_state=None,
         tol=1e-4,

@@ -72,7 +72,8 @@ def train_many(backend: Backend, jobs: Sequence[TrainJob], n_jobs: int) -> None:
         return
     factors: dict[tuple, np.ndarray] = {}
     for group in _groups(jobs):
-        if group[0].spec.decoder != "dense":  # what a decoder is told is drawn between epochs
+        spec = group[0].spec
+        if spec.decoder != "dense" or spec.stateful:  # what a decoder is told is drawn between epochs
             for job in group:
                 _train_alone(backend, job, n_jobs)
             continue

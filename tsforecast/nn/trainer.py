@@ -180,7 +180,10 @@ def _finite_epoch(
     """Train one epoch and return its loss; if it diverges, put ``state`` back and raise."""
     n_rows = len(windows)
     n_batches = -(-n_rows // config.batch_size)
-    order = epoch_order(n_rows, seed, epoch) if config.shuffle else np.arange(n_rows, dtype=np.int64)
+    if config.shuffle:
+        order = epoch_order(n_rows, seed, epoch)
+    else:
+        order = stretch_order(n_rows, config.batch_size) if spec.stateful else np.arange(n_rows, dtype=np.int64)
     rates = learning_rates(
         config.learning_rate,
         config.learning_rate_init,
@@ -204,6 +207,19 @@ def _finite_epoch(
             raise
         raise divergence(epoch, error) from error
     return loss
+
+
+def stretch_order(n_rows: int, batch_size: int) -> np.ndarray:
+    """Order of rows in which a stateful network learns: each place of a batch goes through a stretch of its own.
+
+    The rows are cut into ``batch_size`` stretches, the first ones a row longer where they do not come out even; batch j
+    holds row j of every stretch. ``[n_rows]`` int64.
+    """
+    longest = -(-n_rows // batch_size)
+    lengths = np.full(batch_size, n_rows // batch_size)
+    lengths[: n_rows % batch_size] += 1
+    step = np.arange(longest)[:, None]
+    return (np.cumsum(lengths) - lengths + step)[step < lengths]
 
 
 def weights_diverged(loss: float) -> DivergedError:

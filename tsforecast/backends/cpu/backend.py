@@ -18,6 +18,7 @@ from tsforecast.backends.cpu.plan import (
     INPUT_GRADIENT,
     TRAINING,
     Plan,
+    carried_states,
     make_plan,
     operations,
 )
@@ -83,7 +84,8 @@ class CpuBackend:
         )  # fmt: skip
         kernel_state = packed_state(plan, state)
         with work_buffer(n_threads * plan.n_work, state.params.dtype) as work:
-            memory = training_memory(plan, work, n_shards)
+            carried = carried_states(spec, plan, batch_size, state.params.dtype)
+            memory = training_memory(plan, work, n_shards, carried)
             arguments = (*fixed, order, batch_size, learning_rates, kernel_state, memory, state.step, state.seed)
             if state.params.dtype not in _compiled:  # on this thread, where Ctrl-C ends it at once
                 nothing = (
@@ -122,8 +124,10 @@ class CpuBackend:
         plan = inference_plan(spec, n)
         packed = pack_flat(plan, params, plan.n_packed)
         sync = np.zeros(SYNC_SIZE, dtype=np.int64)
+        carried = carried_states(spec, plan, 1, params.dtype)
         # Sums are kept for fixed blocks of rows and added in their order, so that threads change no bit.
-        blocks = [(first, min(n, first + EVALUATION_ROWS)) for first in range(0, n, EVALUATION_ROWS)]
+        size = n if spec.stateful else EVALUATION_ROWS
+        blocks = [(first, min(n, first + size)) for first in range(0, n, size)]
         totals = np.zeros(len(blocks))
         fixed = plan.net, plan.layers, kernel_rule(rule, spec, params.dtype), kernel_data(windows, spec)
 
@@ -132,7 +136,9 @@ class CpuBackend:
                 work, frame, base = thread_memory(plan, buffer)
                 for i in range(thread, len(blocks), n_threads):
                     total = totals[i : i + 1]
-                    status = epoch.evaluate(*fixed, *blocks[i], packed, work[0], frame[0], base[0], total, sync)
+                    status = epoch.evaluate(
+                        *fixed, *blocks[i], packed, work[0], frame[0], base[0], carried, total, sync
+                    )
                     if status == epoch.STOPPED:
                         return
 
@@ -150,19 +156,20 @@ class CpuBackend:
         plan = inference_plan(spec, n)
         packed = pack_flat(plan, params, plan.n_packed)
         _check_starts(values, x_starts, spec.row_size)
-        result = np.empty((n, spec.head_size), dtype=params.dtype)
+        result, carried = np.empty((n, spec.head_size), params.dtype), carried_states(spec, plan, 1, params.dtype)
         sync = np.zeros(SYNC_SIZE, dtype=np.int64)
 
         def work(first: int, last: int) -> None:
             with work_buffer(plan.n_work, params.dtype) as buffer:
                 work, frame, base = thread_memory(plan, buffer)
                 epoch.predict(
-                    plan.net, plan.layers, values, x_starts, first, last, packed, work[0], frame[0], base[0], sync,
-                    result,
+                    plan.net, plan.layers, values, x_starts, first, last, packed, work[0], frame[0], base[0], carried,
+                    sync, result,
                 )  # fmt: skip
 
         n_operations = operations(spec) * n
-        n_threads = thread_count(min(n_jobs, MOST_THREADS), -(-n // plan.rows), n_operations)
+        n_chains = 1 if spec.stateful else -(-n // plan.rows)
+        n_threads = thread_count(min(n_jobs, MOST_THREADS), n_chains, n_operations)
         cuts = [n * i // n_threads for i in range(n_threads + 1)]
         run_threads([lambda i=i: work(cuts[i], cuts[i + 1]) for i in range(n_threads)], sync, n_operations)
         return result
@@ -184,8 +191,8 @@ class CpuBackend:
         dx = np.empty((n, spec.n_timesteps, spec.n_features), dtype)
         d_future = np.empty((n, spec.n_outputs * spec.n_future), dtype)
         epoch.gradient(
-            plan.net, plan.layers, plan.panels, values, x_starts, packed, work[0], frame[0], base[0], cotangent, out,
-            dw, dx, d_future,
+            plan.net, plan.layers, plan.panels, values, x_starts, packed, work[0], frame[0], base[0],
+            np.empty((0, 0), dtype), cotangent, out, dw, dx, d_future,
         )  # fmt: skip
         if spec.linear_skip:
             dx += (cotangent @ spec.views(params)["skip.w"].T).reshape(dx.shape)
@@ -211,7 +218,7 @@ def _check_supported(spec: NetworkSpec) -> None:
 def inference_plan(spec: NetworkSpec, n_windows: int) -> Plan:
     """Plan for forecasts of ``n_windows`` windows, in chunks of a bounded size."""
     spec = spec.without_dropout
-    return make_plan(spec, max(1, min(n_windows, _inference_rows(spec))), INFERENCE)
+    return make_plan(spec, 1 if spec.stateful else max(1, min(n_windows, _inference_rows(spec))), INFERENCE)
 
 
 @lru_cache(maxsize=64)

@@ -83,6 +83,7 @@ class Memory(NamedTuple):
     norms: np.ndarray  # [panel columns] float64
     penalties: np.ndarray  # [panel columns] float64
     totals: np.ndarray  # [3] float64 out: sum of loss*weight, sum of weights, steps taken
+    carried: np.ndarray  # [rows of a batch, .] states of a stateful network, zeros before the first batch; else [0,0]
 
 
 def shard_count(n_rows):
@@ -127,14 +128,14 @@ def unpack(packed, runs, flat):
 
 
 @inlined
-def shard_step(net, layers, rule, data, rows, share, packed, memory, noise, thread, shard):
-    """Loss and gradient of one shard, into ``memory``."""
+def shard_step(net, layers, rule, data, rows, first, share, packed, memory, noise, thread, shard):
+    """Loss and gradient of one shard, whose rows stand from ``first`` on in the batch, into ``memory``."""
     work, frame, base = memory.work[thread], memory.frame[thread], memory.base[thread]
     dw, B, N = memory.shard_gradients[shard], len(rows), net.out_width
     clear(dw, 0, net.n_gradient)
     network.read_windows(net, layers, B, data.values, data.x_starts, rows, work, frame, base)
     decoder.read_teacher((net, B, data, rows, frame, base, work))
-    network.forward(net, layers, B, packed, work, noise)
+    network.forward(net, layers, B, packed, work, noise, memory.carried, first)
     memory.shard_losses[shard] = batch_loss(
         B, net.n_outputs, net.n_quantiles, N, rule, data.targets, data.y_starts, data.y_stride, data.weights,
         rows, share, frame, base, tail(work, net.out), tail(work, net.dout),
@@ -168,7 +169,7 @@ def train_epoch(
             first = s * len(rows) // n_shards
             mine, noise = rows[first : (s + 1) * len(rows) // n_shards], Noise(key, first)
             if atomic_load(sync, STOP) == 0:  # else thread 0 sees the flag, too, and this step is not taken
-                shard_step(net, layers, rule, data, mine, 1.0 / weight, weights, memory, noise, thread, s)
+                shard_step(net, layers, rule, data, mine, first, 1.0 / weight, weights, memory, noise, thread, s)
         if not wait_for_all(sync, n_threads):
             return STOPPED
         decay = penalty_rate(rule, 1.0 / weight)
@@ -206,7 +207,7 @@ def train_epoch(
 
 @entry
 def evaluate(
-    net, layers, rule, data, first, last, packed, work, frame, base,
+    net, layers, rule, data, first, last, packed, work, frame, base, carried,
     total,  # [1] float64 out: sum of weight * loss
     sync,
 ):  # fmt: skip
@@ -221,7 +222,7 @@ def evaluate(
         for b in range(B):
             rows[b] = start + b
         network.read_windows(net, layers, B, data.values, data.x_starts, rows, work, frame, base)
-        network.infer(net, layers, B, packed, work)
+        network.infer(net, layers, B, packed, work, carried, 0)
         total[0] += batch_loss(
             B, net.n_outputs, net.n_quantiles, net.out_width, rule, data.targets, data.y_starts, data.y_stride,
             data.weights, rows, 1.0, frame, base, tail(work, net.out), tail(work, net.dout),
@@ -231,7 +232,7 @@ def evaluate(
 
 @entry
 def predict(
-    net, layers, values, x_starts, first, last, packed, work, frame, base, sync,
+    net, layers, values, x_starts, first, last, packed, work, frame, base, carried, sync,
     result,  # [N,K*Q] out
 ):  # fmt: skip
     """Forecast the windows ``first..last-1``; returns a status."""
@@ -244,7 +245,7 @@ def predict(
         for b in range(B):
             rows[b] = start + b
         network.read_windows(net, layers, B, values, x_starts, rows, work, frame, base)
-        network.infer(net, layers, B, packed, work)
+        network.infer(net, layers, B, packed, work, carried, 0)
         for b in range(B):
             for j in range(net.n_outputs * Q):
                 y = work[net.out + b * net.out_width + j]
@@ -259,7 +260,7 @@ def predict(
 
 @entry
 def gradient(
-    net, layers, panels, values, x_starts, packed, work, frame, base,
+    net, layers, panels, values, x_starts, packed, work, frame, base, carried,
     cotangent,  # [B,K*Q]
     out,  # [B,K*Q] out
     dw,  # [n_gradient] zeros; packed gradient
@@ -273,7 +274,7 @@ def gradient(
     rows = np.arange(B)
     network.read_windows(net, layers, B, values, x_starts, rows, work, frame, base)
     decoder.forget_teacher((net, B, work))
-    network.forward(net, layers, B, packed, work, noise)
+    network.forward(net, layers, B, packed, work, noise, carried, 0)
     n = cotangent.shape[1]
     for b in range(B):
         for j in range(N):

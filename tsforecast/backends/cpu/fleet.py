@@ -110,8 +110,9 @@ class _Chunk:
         n_batches = max(m.factors.shape[1] for m in self._members)
         with work_buffer(plan.n_work + held_plan.n_work, dtype) as work:
             held_work, held_frame, held_base = thread_memory(held_plan, work[plan.n_work :])
+            memory = training_memory(plan, work[: plan.n_work], self._n_shards, np.empty((0, 0), dtype))
             desk = member.Desk(
-                *states, aligned_zeros(n, dtype=dtype), training_memory(plan, work[: plan.n_work], self._n_shards),
+                *states, aligned_zeros(n, dtype=dtype), memory,
                 held_work[0], held_frame[0], held_base[0], np.empty(n_rows, np.int64), np.empty(3 * n_rows, np.int64),
                 np.empty(n_batches), np.empty(1),
             )  # fmt: skip

@@ -13,6 +13,7 @@ from tsforecast.backends.cpu.lanes import LANES
 from tsforecast.backends.cpu.rows import clear, copy_row
 from tsforecast.backends.cpu.tables import (
     ADDS,
+    CARRIED,
     COLUMN,
     DILATION,
     DOUT,
@@ -88,6 +89,29 @@ def outputs(layer, B):
     if layer[OUT] >= 0:
         return layer[OUT] + B * layer[DILATION] * layer[PADDED], layer[PADDED]
     return layer[XH] + B * layer[DILATION] * layer[ROW] + layer[IN] + 1, layer[ROW]
+
+
+@kernel
+def take_states(layer, B, work, carried, first):
+    """Start a run from the states of rows ``first..first+B-1`` of ``carried``."""
+    D, S, n_state = layer[IN], layer[ROW], layer[STATES]
+    for b in range(B):
+        row, at, n_fed = carried[first + b], layer[CARRIED], S - D - 1
+        copy_row(row, at, work, layer[XH] + b * S + D + 1, n_fed)
+        copy_row(row, at + n_fed, work, layer[C] + b * n_state, n_state)
+
+
+@kernel
+def leave_states(
+    layer, B, work, carried, first,
+    n_steps,  # place of the last state in c
+):  # fmt: skip
+    """Undo ``take_states`` after the last step: keep the states that the run ends with."""
+    D, S, n_state = layer[IN], layer[ROW], layer[STATES]
+    for b in range(B):
+        row, at, n_fed = carried[first + b], layer[CARRIED], S - D - 1
+        copy_row(work, layer[XH] + (layer[STEPS] * B + b) * S + D + 1, row, at, n_fed)
+        copy_row(work, layer[C] + (n_steps * B + b) * n_state, row, at + n_fed, n_state)
 
 
 @kernel

@@ -125,7 +125,7 @@ def _borrowed_desk(desk):
         epoch.Memory(
             borrowed(memory.work), borrowed(memory.frame), borrowed(memory.base), borrowed(memory.scalars),
             borrowed(memory.shard_gradients), borrowed(memory.shard_losses), borrowed(memory.norms),
-            borrowed(memory.penalties), borrowed(memory.totals),
+            borrowed(memory.penalties), borrowed(memory.totals), borrowed(memory.carried),
         ),
         borrowed(desk.held_work), borrowed(desk.held_frame), borrowed(desk.held_base), borrowed(desk.order),
         borrowed(desk.scratch), borrowed(desk.rates), borrowed(desk.total),
@@ -215,7 +215,7 @@ def _score(i, sync, networks, rule, held_data, block, members, desk):
         last = min(members.held[i + 1], first + block)
         epoch.evaluate(
             networks.held_net, networks.held_layers, rule, held_data, first, last, desk.state.weights, desk.held_work,
-            desk.held_frame, desk.held_base, desk.total, sync,
+            desk.held_frame, desk.held_base, desk.memory.carried, desk.total, sync,
         )  # fmt: skip
         total += desk.total[0]
     return -(total / members.held_weight[i])

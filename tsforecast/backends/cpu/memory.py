@@ -49,15 +49,15 @@ def thread_memory(plan: Plan, work: NDArray) -> tuple[NDArray, NDArray, NDArray]
     return work, np.empty((len(work), plan.rows, 2)), np.empty((len(work), plan.rows, plan.net.n_outputs))
 
 
-def training_memory(plan: Plan, work: NDArray, n_shards: int) -> epoch.Memory:
-    """Scratch of a training epoch; ``work`` says how many threads there are."""
+def training_memory(plan: Plan, work: NDArray, n_shards: int, carried: NDArray) -> epoch.Memory:
+    """Scratch of a training epoch; ``work`` says how many threads there are, ``carried`` is that of ``plan``."""
     work, frame, base = thread_memory(plan, work)
     dtype = work.dtype
     n_columns = int(plan.panels[-1, P_COLUMN] + plan.panels[-1, P_VECTORS] * LANES)
     return epoch.Memory(
         work, frame, base, np.empty((len(work), N_SCALARS), dtype),
         aligned_zeros(n_shards, plan.net.n_gradient, dtype=dtype), np.zeros(n_shards), np.zeros(n_columns),
-        np.zeros(n_columns), np.zeros(3),
+        np.zeros(n_columns), np.zeros(3), carried,
     )  # fmt: skip
 
 

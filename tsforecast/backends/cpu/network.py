@@ -7,6 +7,8 @@ with a linear skip, the context with an attention, the future with known-future 
 
 from __future__ import annotations
 
+import numpy as np
+
 from tsforecast.backends.cpu import decoder, links, noisy, pooling
 from tsforecast.backends.cpu.jit import inlined
 from tsforecast.backends.cpu.lanes import LANES
@@ -52,33 +54,45 @@ def read_windows(net, layers, B, values, x_starts, rows, work, frame, base):
 
 
 @inlined
-def forward(net, layers, B, weights, work, noise):
+def forward(
+    net, layers, B, weights, work, noise,
+    carried,  # [rows,.] states of a stateful network: in from the windows before, out for those after; else [0,0]
+    first,  # place of the first row in it
+):  # fmt: skip
     """Run all layers and the head, keeping what ``backward`` needs; the outputs stand at ``work[net.out]``."""
     for i in range(net.n_layers):
         layer = layers[i]
         links.enter(net, layers, i, B, weights, work)
-        rows, n_steps, first = B * layer[DILATION], (layer[STEPS] - 1) % layer[TAPE] + 1, 0
-        while first < layer[STEPS]:  # as many steps at a time as are kept; a shorter turn comes first
-            if first > 0:
+        if len(carried) > 0:
+            links.take_states(layer, B, work, carried, first)
+        rows, n_steps, t = B * layer[DILATION], (layer[STEPS] - 1) % layer[TAPE] + 1, 0
+        while t < layer[STEPS]:  # as many steps at a time as are kept; a shorter turn comes first
+            if t > 0:
                 copy_row(work, layer[C] + n_steps * rows * layer[STATES], work, layer[C], rows * layer[STATES])
                 n_steps = layer[TAPE]
             noisy.forward(
-                net, noise, layers, i, first, work, n_steps, rows, layer[IN], layer[UNITS], tail(weights, layer[W]),
-                tail(weights, layer[EXTRA]), tail(work, layer[XH] + first * rows * layer[ROW]), tail(work, layer[C]),
+                net, noise, layers, i, t, work, n_steps, rows, layer[IN], layer[UNITS], tail(weights, layer[W]),
+                tail(weights, layer[EXTRA]), tail(work, layer[XH] + t * rows * layer[ROW]), tail(work, layer[C]),
                 tail(work, layer[GATES]), tail(work, layer[KEPT]),
             )  # fmt: skip
-            first += n_steps
+            t += n_steps
+        if len(carried) > 0:
+            links.leave_states(layer, B, work, carried, first, n_steps)
     if net.decoder.source < 0:
         _head(net, layers, B, weights, work)
     decoder.decode((net, layers, B, weights, work))
 
 
 @inlined
-def infer(net, layers, B, weights, work):
+def infer(net, layers, B, weights, work, carried, first):
     """The outputs of ``forward`` alone, in a buffer laid out for inference."""
     for i in range(net.n_layers):
         links.enter(net, layers, i, B, weights, work)
+        if len(carried) > 0:
+            links.take_states(layers[i], B, work, carried, first)
         _infer_layer(net, layers, i, B, weights, work)
+        if len(carried) > 0:
+            links.leave_states(layers[i], B, work, carried, first, np.int64(0))
     if net.decoder.source < 0:
         _head(net, layers, B, weights, work)
     decoder.decode_only((net, layers, B, weights, work))

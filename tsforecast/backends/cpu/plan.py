@@ -140,6 +140,13 @@ def make_plan(spec: NetworkSpec, rows: int, purpose: int, n_steps: int | None = 
     return Plan(net, layers, _panels(spec, purpose), columns, runs, n_packed, n_work, rows)
 
 
+def carried_states(spec: NetworkSpec, plan: Plan, n_rows: int, dtype: np.dtype) -> np.ndarray:
+    """Zero states ``[n_rows, numbers of a row]`` that a stateful network carries on; none for another."""
+    last = plan.layers[plan.net.n_layers - 1]
+    width = last[tables.CARRIED] + last[tables.ROW] - last[tables.IN] - 1 + last[tables.STATES]
+    return np.zeros((n_rows, width) if spec.stateful else (0, 0), dtype)
+
+
 @lru_cache(maxsize=8)
 def _places(spec: NetworkSpec) -> tuple[np.ndarray, np.ndarray]:
     net, layers, _, _ = _offsets(spec, 1, INFERENCE, spec.n_timesteps)
@@ -180,6 +187,8 @@ def _offsets(spec: NetworkSpec, rows: int, purpose: int, n_steps: int) -> tuple[
         _lay_out(spec.cell, layer, rows, learns, wants_dx, weights, work)
         if learns:
             _lay_out_noise(spec, layer, rows, work)
+    n_carried = layers[:, tables.ROW] - layers[:, tables.IN] - 1 + layers[:, tables.STATES]
+    layers[:, tables.CARRIED] = np.cumsum(n_carried) - n_carried
     links = _links(spec)
     if learns:
         _find_gradients(n_steps, rows, layers, links, pool.n_units >= 0, work)

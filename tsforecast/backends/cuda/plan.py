@@ -78,9 +78,9 @@ def padded_size(spec: NetworkSpec) -> int:
         )
     if not spec.is_plain_stack:
         raise BackendUnavailableError(
-            "device='cuda' has no kernels for bidirectional, residual or dilated layers, learned states, dropout "
-            "and zoneout, attention, recurrent decoders and known-future inputs; device='cpu' and the reference "
-            "backend have them"
+            "device='cuda' has no kernels for bidirectional, residual or dilated layers, learned or carried states, "
+            "dropout and zoneout, attention, recurrent decoders and known-future inputs; device='cpu' and the "
+            "reference backend have them"
         )
     widest = max(spec.hidden_sizes)
     if widest > WIDEST:

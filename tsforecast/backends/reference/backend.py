@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tsforecast.backends.base import StepRule, TrainState, Windows, check_plain, gradient_steps
 from tsforecast.backends.reference import losses, network, optimizers
+from tsforecast.backends.reference.cell import State
 from tsforecast.backends.reference.decoder import Teacher
 from tsforecast.backends.reference.noise import Noise
 from tsforecast.backends.reference.windows import Frame, gather, gather_future, gather_targets, normalise
@@ -51,13 +52,17 @@ class ReferenceBackend:
             The loss of a batch is not finite; ``state`` stays as the batch before left it.
         """
         total, total_weight = 0.0, 0.0
+        given: list[State] | None = None
         for batch, lr in enumerate(learning_rates):
             rows = order[batch * batch_size : (batch + 1) * batch_size]
             weight = float(windows.weights[rows].sum(dtype=np.float64))
             if weight == 0.0:
                 continue
+            if given is not None:  # the last batch may be smaller
+                given = [tuple(s[: len(rows)] for s in states) for states in given]
             noise = Noise(spec, state.seed, state.step, len(rows))
-            loss, gradient = self.loss_and_gradient(spec, rule, state.params, windows, rows, noise)
+            loss, gradient, last = self._loss_and_gradient(spec, rule, state.params, windows, rows, noise, given)
+            given = last if spec.stateful else None
             if not np.isfinite(loss):
                 raise DivergedError(
                     f"the training loss of batch {batch} is {loss}; lower learning_rate_init or scale the data"
@@ -77,15 +82,28 @@ class ReferenceBackend:
         noise: Noise | None = None,
     ) -> tuple[float, Array]:
         """Loss of one batch with its penalty, and its gradient ``[P]`` before clipping."""
+        return self._loss_and_gradient(spec, rule, params, windows, rows, noise, None)[:2]
+
+    def _loss_and_gradient(
+        self,
+        spec: NetworkSpec,
+        rule: StepRule,
+        params: NDArray,
+        windows: Windows,
+        rows: NDArray[np.int64],
+        noise: Noise | None,
+        given: list[State] | None,
+    ) -> tuple[float, Array, list[State]]:
+        """Loss and gradient from the ``given`` states of all runs, and the states after the windows."""
         w = params.astype(np.float64)
         weights = windows.weights[rows].astype(np.float64)
         n_steps = gradient_steps(spec, rule)
-        loss, gradient, _ = _differentiate(spec, rule, w, windows, rows, weights, n_steps, noise)
+        loss, gradient, _, last = _differentiate(spec, rule, w, windows, rows, weights, n_steps, noise, given)
         if rule.solver != "adamw":
             decay = rule.alpha / weights.sum() * w * spec.is_weight()
             loss += 0.5 * float(decay @ w)
             gradient += decay
-        return loss, gradient
+        return loss, gradient, last
 
     def state_gradients(self, spec: NetworkSpec, rule: StepRule, params: NDArray, windows: Windows) -> Array:
         """Norm of the derivative of a window's own loss by the hidden state of every run and step, ``[runs,T]``.
@@ -94,7 +112,7 @@ class ReferenceBackend:
         """
         w, squares = params.astype(np.float64), np.zeros((len(spec.topology.runs), spec.n_timesteps))
         for rows in _chunks(len(windows), CHUNK_ROWS // 8):
-            _, _, dh = _differentiate(spec, rule, w, windows, rows, np.ones(len(rows)))
+            _, _, dh, _ = _differentiate(spec, rule, w, windows, rows, np.ones(len(rows)))
             squares += [((len(rows) * d) ** 2).sum(axis=(1, 2)) for d in dh]  # the loss of a batch is a mean
         return np.sqrt(squares / len(windows))
 
@@ -109,12 +127,14 @@ class ReferenceBackend:
         """Weighted mean loss over all windows, without penalty and without learning."""
         w = params.astype(np.float64)
         total, total_weight = 0.0, float(windows.weights.sum(dtype=np.float64))
-        for rows in _chunks(len(windows)):
+        given = None
+        for rows in _chunks(len(windows), 1 if spec.stateful else CHUNK_ROWS):
             weights = windows.weights[rows].astype(np.float64)
             if not weights.any():
                 continue
             z, future, frame, target = _read(spec, windows, rows)
-            output, _ = network.forward(spec, w, z, future)
+            output, tape = network.forward(spec, w, z, future, given=given)
+            given = tape.last_states() if spec.stateful else None
             loss, _ = losses.batch_loss(rule, _by_quantile(spec, output), frame.to_network(target), weights)
             total += loss * weights.sum()
         return float(total / total_weight)
@@ -130,9 +150,11 @@ class ReferenceBackend:
         """Forecasts ``[N,K*Q]`` in the units of feature 0 and the dtype of ``params``."""
         w = params.astype(np.float64)
         forecasts = np.empty((len(x_starts), spec.head_size), dtype=params.dtype)
-        for rows in _chunks(len(x_starts)):
+        given = None
+        for rows in _chunks(len(x_starts), 1 if spec.stateful else CHUNK_ROWS):
             z, frame = normalise(gather(values, x_starts[rows], spec), spec)
-            output, _ = network.forward(spec, w, z, gather_future(values, x_starts[rows], spec))
+            output, tape = network.forward(spec, w, z, gather_future(values, x_starts[rows], spec), given=given)
+            given = tape.last_states() if spec.stateful else None
             forecasts[rows] = frame.to_data(_by_quantile(spec, output)).reshape(output.shape)
         return forecasts
 
@@ -176,15 +198,16 @@ def _differentiate(
     weights: Array,
     n_steps: int | None = None,  # that the gradient goes back; None: all
     noise: Noise | None = None,
-) -> tuple[float, Array, list[Array]]:
-    """Loss of a batch, and its derivatives by the parameters and by the states of all runs."""
+    given: list[State] | None = None,  # what every run starts from
+) -> tuple[float, Array, list[Array], list[State]]:
+    """Loss of a batch, its derivatives by the parameters and by the states of all runs, and the states at the end."""
     z, future, frame, target = _read(spec, windows, rows)
     target = frame.to_network(target)
     teacher = None if windows.forced is None else Teacher(target, windows.forced[rows].astype(bool))
-    output, tape = network.forward(spec, w, z, future, teacher, noise)
+    output, tape = network.forward(spec, w, z, future, teacher, noise, given)
     loss, d_output = losses.batch_loss(rule, _by_quantile(spec, output), target, weights)
     gradient = network.backward(spec, w, z, tape, d_output.reshape(output.shape), n_steps)
-    return loss, gradient.params, gradient.states
+    return loss, gradient.params, gradient.states, tape.last_states()
 
 
 def _by_quantile(spec: NetworkSpec, output: Array) -> Array:

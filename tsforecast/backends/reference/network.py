@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsforecast.backends.reference import decoder, head, run
+from tsforecast.backends.reference.cell import State
 from tsforecast.backends.reference.noise import Noise, expected
 from tsforecast.spec import NetworkSpec
 from tsforecast.topology import WINDOW, Run
@@ -31,6 +32,10 @@ class Tape(NamedTuple):
     runs: list[run.Tape]  # their h as others read it, line 1d included
     head: head.Tape | decoder.Tape
     noise: Noise | None
+
+    def last_states(self) -> list[State]:
+        """What every run ends with."""
+        return [tape.last_state() for tape in self.runs]
 
 
 class Gradient(NamedTuple):
@@ -49,6 +54,7 @@ def forward(
     future: Array,  # [B,K,E]
     teacher: decoder.Teacher | None = None,  # for training a decoder
     noise: Noise | None = None,  # for training; None: what is expected of it
+    given: list[State] | None = None,  # what every run starts from, of a stateful network
 ) -> tuple[Array, Tape]:
     """Return the outputs ``[B,K*Q]`` and the tapes of all runs and of the head."""
     p = spec.views(params)
@@ -60,7 +66,8 @@ def forward(
             h = window if link.source == WINDOW else tapes[link.source].h
             read[:, :, link.column : link.column + h.shape[2]] += h  # 1b
         disturbed = expected(spec, i, len(x)) if noise is None else noise.of_run(i)
-        tape = run.forward(spec.cell, r, read, run.params_of(p, r.name), disturbed)  # 1c
+        start = given[i] if given else None
+        tape = run.forward(spec.cell, r, read, run.params_of(p, r.name), disturbed, start)  # 1c
         if noise is not None and spec.dropout:
             tape = tape._replace(h=tape.h * _in_time(r, noise.dropout(i)))  # 1d
         tapes.append(tape)

@@ -50,11 +50,12 @@ def forward(
     x: Array,  # [T,B,D]
     p: Params,
     noise: RunNoise | None = None,
+    given: State | None = None,  # [B,H] each: where to start instead of s_0
 ) -> Tape:
     """Go over all steps."""
     turned = x[::-1] if run.reverse else x  # 1a
     h = np.empty((*x.shape[:2], run.units))
-    start = tuple(
+    start = given or tuple(
         np.broadcast_to(p.get(f"{state}_0", np.zeros(run.units)), h.shape[1:]) for state in CELL_SPECS[cell].states
     )
     parts = []
