@@ -25,6 +25,7 @@ CASES = {
     "zoneout": {"zoneout": 0.2},
     "all": RATES,
     "all, both ways, added": RATES | {"bidirectional": "sum", "hidden_sizes": (3, 3), "learned_state": True},
+    "all, residual": RATES | {"hidden_sizes": (3, 3, 3), "residual": True},
     "all, residual, dilated": RATES | {"hidden_sizes": (3, 3, 3), "residual": True, "dilations": (1, 4, 2)},
 }
 

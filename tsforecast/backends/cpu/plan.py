@@ -191,7 +191,7 @@ def _offsets(spec: NetworkSpec, rows: int, purpose: int, n_steps: int) -> tuple[
     layers[:, tables.CARRIED] = np.cumsum(n_carried) - n_carried
     links = _links(spec)
     if learns:
-        _find_gradients(n_steps, rows, layers, links, pool.n_units >= 0, work)
+        _find_gradients(spec.dropout > 0, n_steps, rows, layers, links, pool.n_units >= 0, work)
     backward = rows * learns
     widest = max(layer[tables.DILATION] * layer[tables.PADDED] for layer in layers)
     n_queries = spec.n_outputs if decodes else 1
@@ -330,9 +330,12 @@ def _links(spec: NetworkSpec) -> np.ndarray:
 
 
 def _find_gradients(
-    n_steps: int, rows: int, layers: np.ndarray, links: np.ndarray, head_reads_all: bool, work: _Heap
+    drops: bool, n_steps: int, rows: int, layers: np.ndarray, links: np.ndarray, head_reads_all: bool, work: _Heap
 ) -> None:
-    """Where the gradient of every run's outputs stands: with the one run that reads it as it is, or in a sum."""
+    """Where the gradient of every run's outputs stands: with the one run that reads it as it is, or in a sum.
+
+    Dropout changes it in place, which must not reach other runs that the reader reads.
+    """
     for i, layer in enumerate(layers):
         of_run = links[links[:, tables.SOURCE] == i]
         readers = of_run[of_run[:, tables.TARGET] < len(layers)]
@@ -342,6 +345,8 @@ def _find_gradients(
         is_alone = len(readers) == 1 and not to_head and not readers[0, tables.TURNED]
         above = layers[readers[0, tables.TARGET]] if is_alone else layer
         as_it_is = is_alone and above[tables.IN] == layer[tables.UNITS]
+        if as_it_is and drops:
+            as_it_is = np.count_nonzero(links[:, tables.TARGET] == readers[0, tables.TARGET]) == 1
         layer[tables.SUMMED] = not (as_it_is and layer[tables.TAPE] * layer[tables.DILATION] == n_steps)
         layer[tables.DOUT] = above[tables.DX]
         if layer[tables.SUMMED]:
