@@ -92,6 +92,15 @@ def test_what_does_not_go_with_carried_states_is_refused():
             explain(X)
 
 
+@pytest.mark.parametrize("params", [{"linear_skip": True}, {"attention": "dot"}, {"season_length": 2}])
+def test_a_stream_cannot_both_carry_states_and_look_at_windows(params):
+    """Its windows overlap, and those of several streams are no rows of one series."""
+    X, y, _ = level_and_noise(60)
+    model = stateful(max_iter=1, **params).fit(X, y)
+    with pytest.raises(DataError, match="look at whole windows"):
+        model.stream()
+
+
 def test_forecasters_cut_overlapping_windows():
     forecaster = Forecaster(stateful(), horizon=2, n_timesteps=24, freq="MS")
     with pytest.raises(DataError, match="follow one another without overlap"):

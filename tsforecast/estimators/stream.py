@@ -50,6 +50,11 @@ class Stream:
             spec.window_norm != "none" or spec.season_length > 0 or spec.linear_skip or spec.attention != "none"
             or spec.bidirectional != "none" or any(d > 1 for d in spec.dilations) or spec.decoder != "dense"
         )  # fmt: skip
+        if spec.stateful and looks_at_window:
+            raise DataError(
+                "a stream of a stateful model carries its states on from step to step, and season_length, linear_skip "
+                "and attention look at whole windows; leave these out, or predict from rows of X"
+            )
         self._engine = (_Windowed if looks_at_window else _Stateful)(self._model, spec, self.n_streams)
         self._blank = self._engine.state
 
