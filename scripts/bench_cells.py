@@ -26,6 +26,9 @@ NETWORKS: dict[str, dict] = {cell: {"cell": cell} for cell in SUPPORTED_CELLS} |
     "bidirectional": {"bidirectional": "concat"},
     "dilated by 4": {"dilations": (4,)},
     "learned first state": {"learned_state": True},
+    "dropout": {"dropout": 0.2},
+    "recurrent dropout": {"recurrent_dropout": 0.2},
+    "zoneout": {"zoneout": 0.1},
 }
 OPERATIONS = 4e9  # of an LSTM in one call that is timed, so that its fixed costs do not count
 

@@ -60,8 +60,7 @@ def test_gradients_under_frozen_masks(case, rng):
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_gradients_of_every_cell_under_frozen_masks(cell, rng):
-    # Not two units: normalised, two numbers are nearly signs, too crooked for differences with a step of 1e-5.
-    assert_gradient_is_right(REFERENCE, network(hidden_sizes=(5, 4), cell=cell, **rates_for(cell)), rng)
+    assert_gradient_is_right(REFERENCE, network(hidden_sizes=(3, 2), cell=cell, **rates_for(cell)), rng)
 
 
 def test_the_first_bits_are_those_of_the_equations():

@@ -11,7 +11,7 @@ from tsforecast.backends.base import StepRule
 from tsforecast.exceptions import DataError
 from tsforecast.nn.initializers import BIAS_INITS, RECURRENT_INITS
 from tsforecast.nn.trainer import TrainConfig
-from tsforecast.spec import ATTENTIONS, DECODERS, LOSSES, SCHEDULES, SOLVERS, WINDOW_NORMS
+from tsforecast.spec import ATTENTIONS, DECODERS, LOSSES, NOISES, SCHEDULES, SOLVERS, WINDOW_NORMS
 
 DEVICES = ("cpu", "cuda", "auto", "reference")
 SHORTEST_STRETCH = 20  # rows that a stateful network goes through from one zero state to the next, at batch_size="auto"
@@ -65,6 +65,7 @@ PARAMETER_CONSTRAINTS: dict = {
     "residual": ["boolean"],
     "dilations": ["array-like", None],
     "learn_initial_state": ["boolean"],
+    **{name: [_FRACTION] for name in NOISES},
     "decoder": [StrOptions(set(DECODERS))],
     "n_future_features": [Interval(Integral, 0, None, closed="left")],
     "teacher_forcing": [Interval(Real, 0, 1, closed="both"), "array-like"],
@@ -108,6 +109,7 @@ def network_fields(model, n_timesteps: int, n_features: int, n_outputs: int) -> 
         "n_future": int(model.n_future_features),
         "stateful": bool(model.stateful),
         **_layer_fields(model, len(sizes)),
+        **{name: float(getattr(model, name)) for name in NOISES},
     }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from tsforecast.exceptions import ModelFileError
 from tsforecast.persistence import pack_strings, unpack_strings
-from tsforecast.spec import CELLS, WINDOW_NORMS, NetworkSpec
+from tsforecast.spec import CELLS, NOISES, WINDOW_NORMS, NetworkSpec
 from tsforecast.topology import DIRECTIONS
 
 _STATISTICS = ("x_mean", "x_scale", "y_mean", "y_scale")
@@ -100,7 +100,7 @@ def _restore_statistics(model, arrays, spec: NetworkSpec) -> None:
 def _checked_network(network: dict[str, Any], cell: str) -> dict[str, Any]:
     """Fields of a ``NetworkSpec`` that a kernel can be given without harm; what older files lack is the default."""
     defaults: dict[str, Any] = {"bidirectional": "none", "residual": False, "dilations": (), "learned_state": False}
-    network = defaults | network
+    network = defaults | dict.fromkeys(NOISES, 0.0) | network
     sizes = network["hidden_sizes"]
     counts = [*(network[name] for name in _COUNTS), *sizes]
     if not isinstance(sizes, tuple) or not sizes or any(type(n) is not int or n < 1 for n in counts):
@@ -116,6 +116,8 @@ def _checked_network(network: dict[str, Any], cell: str) -> dict[str, Any]:
     season = network["season_length"]
     if type(season) is not int or not 0 <= season <= network["n_timesteps"] or type(network["linear_skip"]) is not bool:
         raise ModelFileError("the network's season_length or linear_skip is impossible")
+    if any(type(network[name]) is not float for name in NOISES):
+        raise ModelFileError(f"the network's {', '.join(NOISES)} must be numbers")
     if type(network.get("n_future", 0)) is not int:
         raise ModelFileError("the network's n_future must be a whole number")
     if type(network.get("stateful", False)) is not bool:

@@ -80,6 +80,9 @@ class RecurrentRegressor(FittedMethods, CallbackSupportMixin, RegressorMixin, Ba
         residual=False,
         dilations=None,
         learn_initial_state=False,
+        dropout=0.0,
+        recurrent_dropout=0.0,
+        zoneout=0.0,
         attention=None,
         decoder="dense",
         n_future_features=0,
@@ -251,7 +254,7 @@ class RecurrentRegressor(FittedMethods, CallbackSupportMixin, RegressorMixin, Ba
             raise ValueError(
                 "the network's shape or dtype changed since the last fit; set warm_start=False or clone the estimator"
             )
-        state = TrainState(self._params.copy())
+        state = TrainState(self._params.copy(), seed=self._seed)
         state.m[:], state.v[:], state.step = self._opt_m, self._opt_v, self._opt_step
         return TrainJob(
             spec=NetworkSpec(**network),

@@ -136,6 +136,16 @@ class LSTMRegressor(RecurrentRegressor):
         go over the window in strides of 4. None is 1 for all.
     learn_initial_state : bool, default=False
         Learn the state that every window starts from; else it is zero.
+    dropout : float, default=0.0
+        Share of units, below 1, that are silent where the layer above or the head reads a layer, others at each step of
+        training (Zaremba et al. 2014). The rest is louder in turn, so that forecasts, which silence none, are on
+        average those of training; with a single layer it is the head that hears fewer units.
+    recurrent_dropout : float, default=0.0
+        Share of units of the state of the step before that a layer does not read, the same at all steps of a window
+        (Gal and Ghahramani 2016).
+    zoneout : float, default=0.0
+        Probability that a unit keeps its state in a step of training; forecasts mix old and new state in that ratio
+        (Krueger et al. 2017).
     attention : {"additive", "dot"} or None, default=None
         Beside the last hidden state, the head reads a mean of the hidden states of all steps, weighted by how well each
         answers to the last one: by a small network of its own (additive, Bahdanau et al. 2015) or by a product with a
@@ -253,6 +263,9 @@ class LSTMRegressor(RecurrentRegressor):
         residual=False,
         dilations=None,
         learn_initial_state=False,
+        dropout=0.0,
+        recurrent_dropout=0.0,
+        zoneout=0.0,
         attention=None,
         decoder="dense",
         n_future_features=0,
