@@ -49,6 +49,14 @@ def test_attributions_add_up_to_the_difference_of_forecasts(fitted, baseline):
         assert not found[-1].any()
 
 
+def test_attributions_that_do_not_add_up_warn(rng):
+    """Normalised sums of the mean window are zero, and a step lies there."""
+    X, y = rng.normal(size=(30, T, F)), rng.normal(size=30)
+    model = LSTMRegressor(4, layer_norm=True, max_iter=2, random_state=0, device="reference").fit(X, y)
+    with pytest.warns(UserWarning, match="attributions miss up to"):
+        model.integrated_gradients(X[:4])
+
+
 def test_a_linear_map_gets_its_own_weights(rng):
     """Where the network is the skip alone, attributions are weight times distance, whatever the points."""
     X = rng.normal(size=(30, T))

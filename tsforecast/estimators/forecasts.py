@@ -160,8 +160,8 @@ class FittedMethods:
         Returns
         -------
         attributions : ndarray of shape (n, T, F)
-            In units of the target, oldest step first. They add up to ``predict(X) - predict(baseline)`` [1]_. An array
-            with ``to_frame()`` and ``plot()``.
+            In units of the target, oldest step first. They add up to ``predict(X) - predict(baseline)`` [1]_; a warning
+            tells where they do not. An array with ``to_frame()`` and ``plot()``.
 
         Raises
         ------

@@ -179,9 +179,10 @@ class CpuBackend:
     ) -> tuple[NDArray, NDArray, NDArray]:
         """Return outputs ``[N,K*Q]``, ``dparams [P]`` and ``dx [N,T,F]`` of ``sum(outputs * cotangent)``."""
         check_plain(spec)
+        spec = spec.without_dropout
         _check_supported(spec)
         dtype, n = params.dtype, len(x)
-        plan = make_plan(spec.without_dropout, n, INPUT_GRADIENT)
+        plan = make_plan(spec, n, INPUT_GRADIENT)
         packed = pack_flat(plan, params, plan.n_packed)
         work, frame, base = thread_memory(plan, np.empty(plan.n_work, dtype))
         values = np.ascontiguousarray(x, dtype=dtype).reshape(-1)
