@@ -18,7 +18,7 @@ def windows():
 @pytest.mark.needs_jit
 def test_it_learns_streams_and_comes_back_from_a_file(windows, tmp_path):
     X, y = windows
-    model = LSTMRegressor(16, max_iter=150, learning_rate_init=0.01, random_state=0, n_jobs=2, **NOISE)
+    model = LSTMRegressor(16, max_iter=150, learning_rate_init=0.01, random_state=0, n_jobs=2, dtype="float64", **NOISE)
     assert model.fit(X[:110], y[:110]).score(X[110:], y[110:]) > 0.8
     expected = model.predict(X[110:])
     model.save(tmp_path / "model.ts")
