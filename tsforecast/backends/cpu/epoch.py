@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tsforecast.backends.cpu import decoder, links, network
+from tsforecast.backends.cpu.future import future_gradient
 from tsforecast.backends.cpu.jit import entry, inlined
 from tsforecast.backends.cpu.lanes import LANES, load, store
 from tsforecast.backends.cpu.losses import batch_loss
@@ -283,4 +284,4 @@ def gradient(
             out[b, j] = work[net.out + b * N + j]
     network.backward(net, layers, B, packed, work, noise, dw)
     links.window_gradient(net, layers, B, work, dx)
-    network.future_gradient(net, B, work, d_future)
+    future_gradient((net, B, work, d_future))

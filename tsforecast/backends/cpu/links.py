@@ -164,9 +164,6 @@ def gradient_from_above(
         link = layers[k]
         if link[SOURCE] == i and link[TARGET] == net.n_layers:
             move(link, one, B, layer[UNITS], work, net.de + link[COLUMN], n_de, last, n_fed, one)
-            if net.pool.dstates >= 0:
-                sent = net.pool.dstates + link[COLUMN]
-                move(link, T, B, layer[UNITS], work, sent, net.pool.padded, layer[DOUT], Hp, one)
         elif link[SOURCE] == i and layer[SUMMED] > 0:
             reader = layers[link[TARGET]]
             width = (reader[IN] + LANES - 1) // LANES * LANES

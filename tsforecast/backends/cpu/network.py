@@ -10,9 +10,11 @@ from __future__ import annotations
 import numpy as np
 
 from tsforecast.backends.cpu import decoder, links, noisy, pooling
+from tsforecast.backends.cpu.future import read_future
 from tsforecast.backends.cpu.jit import inlined
 from tsforecast.backends.cpu.lanes import LANES
 from tsforecast.backends.cpu.layer import to_panels
+from tsforecast.backends.cpu.optional import decodes
 from tsforecast.backends.cpu.rows import copy_row, tail
 from tsforecast.backends.cpu.tables import (
     DILATION,
@@ -35,7 +37,7 @@ from tsforecast.backends.cpu.tables import (
     W,
 )  # fmt: skip
 from tsforecast.backends.cpu.tile import multiply
-from tsforecast.backends.cpu.windows import gather, gather_future
+from tsforecast.backends.cpu.windows import gather
 
 
 @inlined
@@ -45,12 +47,7 @@ def read_windows(net, layers, B, values, x_starts, rows, work, frame, base):
         net.n_timesteps, B, net.n_features, net.n_outputs, net.season, net.norm, net.skip, layers[0, ROW],
         net.head_in, values, x_starts, rows, tail(work, layers[0, XH]), tail(work, net.head), frame, base,
     )  # fmt: skip
-    if net.n_future > 0:
-        step = net.future_step if net.future_step > 0 else B * net.future_row
-        gather_future(
-            B, net.n_outputs, net.n_future, values, x_starts, net.n_timesteps * net.n_features, rows, work, net.future,
-            net.future_row, step,
-        )  # fmt: skip
+    read_future((net, B, values, x_starts, rows, work))
 
 
 @inlined
@@ -78,7 +75,7 @@ def forward(
             t += n_steps
         if len(carried) > 0:
             links.leave_states(layer, B, work, carried, first, n_steps)
-    if net.decoder.source < 0:
+    if not decodes(net):
         _head(net, layers, B, weights, work)
     decoder.decode((net, layers, B, weights, work))
 
@@ -93,7 +90,7 @@ def infer(net, layers, B, weights, work, carried, first):
         _infer_layer(net, layers, i, B, weights, work)
         if len(carried) > 0:
             links.leave_states(layers[i], B, work, carried, first, np.int64(0))
-    if net.decoder.source < 0:
+    if not decodes(net):
         _head(net, layers, B, weights, work)
     decoder.decode_only((net, layers, B, weights, work))
 
@@ -147,12 +144,13 @@ def backward(
 
     In a buffer laid out for it, the gradients by what runs read stand at ``work[layer[DX]]`` afterwards.
     """
-    if net.decoder.source < 0:
+    if not decodes(net):
         _head_backward(net, B, weights, work, dw)
     decoder.decode_backward((net, layers, B, weights, work, dw))
     for i in range(net.n_layers - 1, -1, -1):
         layer = layers[i]
         links.gradient_from_above(net, layers, i, B, net.de_width, work)
+        pooling.send_states((net, layers, i, B, work))
         decoder.hand_back((net, layers, i, B, work))
         xh = layer[XH] + (layer[STEPS] - layer[TAPE]) * B * layer[DILATION] * layer[ROW]
         noisy.drop_gradient((net, noise, layers, i, B, work))
@@ -181,21 +179,3 @@ def _head_backward(net, B, weights, work, dw):
         net.de, net.de_width, LANES, False,
     )  # fmt: skip
     pooling.pool_backward((net, B, weights, work, dw, net.de_width))
-
-
-@inlined
-def future_gradient(
-    net, B, work,
-    d_future,  # [B,K*E] out
-):  # fmt: skip
-    """Copy the gradient by the known-future inputs to where it is asked for."""
-    E = net.n_future
-    for b in range(B):
-        for k in range(net.n_outputs):
-            if net.decoder.source < 0:
-                first = net.de + b * net.de_width + net.head_in - net.head_skip - 1 - (net.n_outputs - k) * E
-            else:
-                Dp = (net.decoder.row[IN] + LANES - 1) // LANES * LANES
-                first = net.decoder.row[DX] + (k * B + b) * Dp + 1
-            for e in range(E):
-                d_future[b, k * E + e] = work[first + e]

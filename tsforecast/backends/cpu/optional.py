@@ -13,6 +13,16 @@ from numba.core import cgutils
 from tsforecast.backends.cpu.jit import twin_of
 
 
+@twin_of(lambda net: type(net).decodes != "dense")
+def decodes(typingctx, net):
+    """Whether the net has a decoder: a constant to the compiler."""
+
+    def codegen(context, builder, sig, args):
+        return context.get_constant(types.boolean, net.instance_class.decodes != "dense")
+
+    return types.boolean(net), codegen
+
+
 def optional(choose: Callable):
     """A function for kernels that calls the one which ``choose(type of net)`` names, with a tuple of its arguments.
 

@@ -67,8 +67,8 @@ class Net(NamedTuple):
     future: int  # known-future inputs in the work buffer; E numbers of a step stand together
     future_row: int  # how far apart the rows are
     future_step: int  # and the steps; 0: B rows
-    pool: AttentionPlaces  # of the head, or of the decoder
-    decoder: DecoderPlaces
+    pool: AttentionPlaces | tuple[()]  # of the head, or of the decoder; empty where there is none: it costs compiling
+    decoder: DecoderPlaces | tuple[()]
     dropout: float
     recurrent_dropout: float
     zoneout: float
@@ -78,12 +78,12 @@ class Net(NamedTuple):
 
 
 @cache
-def net_type(cell: str, attention: str, decoder: str, noisy: bool) -> type[Net]:
+def net_type(cell: str, attention: str, decoder: str, noisy: bool, reads_future: bool) -> type[Net]:
     """A type of its own for all that decides which kernels are compiled. Machine code that is kept names it."""
-    parts = (attention, decoder, "noisy" if noisy else "none")
-    name = "_".join(["Net", cell, *(part for part in parts if part not in ("none", "dense"))])
-    kind = {"cell": cell, "attention": attention, "decodes": decoder, "noisy": noisy, "__module__": __name__}
-    made = type(name, (Net,), kind)
+    parts = [part for part in (attention, decoder) if part not in ("none", "dense")]
+    name = "_".join(["Net", cell, *parts, *["noisy"] * noisy, *["future"] * reads_future])
+    kind = {"cell": cell, "attention": attention, "decodes": decoder, "noisy": noisy, "reads_future": reads_future}
+    made = type(name, (Net,), kind | {"__module__": __name__})
     globals()[name] = made
     return made
 
@@ -150,18 +150,20 @@ def carried_states(spec: NetworkSpec, plan: Plan, n_rows: int, dtype: np.dtype) 
 @lru_cache(maxsize=8)
 def _places(spec: NetworkSpec) -> tuple[np.ndarray, np.ndarray]:
     net, layers, _, _ = _offsets(spec, 1, INFERENCE, spec.n_timesteps)
-    return places(spec, _rows(net, layers), net.pool, net.head_w, net.head_in, net.head_skip)
+    return places(spec, _rows(net, layers), net.pool or AttentionPlaces(), net.head_w, net.head_in, net.head_skip)
 
 
 @lru_cache(maxsize=24)
 def _panels(spec: NetworkSpec, purpose: int) -> np.ndarray:
     net, layers, _, _ = _offsets(spec, 1, purpose, spec.n_timesteps)
-    return panels(spec, _rows(net, layers), net.pool, net.head_w, net.head_in, net.head_skip, net.head_wt)
+    return panels(
+        spec, _rows(net, layers), net.pool or AttentionPlaces(), net.head_w, net.head_in, net.head_skip, net.head_wt
+    )
 
 
 def _rows(net: Net, layers: np.ndarray) -> np.ndarray:
     """Rows of the table of layers for all runs and, behind them, the decoder."""
-    decoder = [net.decoder.row] if net.decoder.source >= 0 else []
+    decoder = [net.decoder.row] if net.decoder else []
     return np.array([*layers[: net.n_layers], *decoder])
 
 
@@ -203,7 +205,7 @@ def _offsets(spec: NetworkSpec, rows: int, purpose: int, n_steps: int) -> tuple[
         decoder = take_decoder_buffers(spec, decoder_row, rows, learns, work.take)
         future, future_row, future_step = int(decoder_row[tables.XH]) + 1, int(decoder_row[tables.ROW]), 0
     de_width = whole_vectors(head_units if decodes else head_read)
-    net = net_type(spec.cell, spec.attention, spec.decoder, spec.is_noisy)(
+    net = net_type(spec.cell, spec.attention, spec.decoder, spec.is_noisy, spec.n_future > 0)(
         n_timesteps=T,
         n_features=spec.n_features,
         n_outputs=spec.n_outputs,
@@ -231,8 +233,8 @@ def _offsets(spec: NetworkSpec, rows: int, purpose: int, n_steps: int) -> tuple[
         future=future,
         future_row=future_row,
         future_step=future_step,
-        pool=pool,
-        decoder=decoder,
+        pool=pool if pool.n_units >= 0 else (),
+        decoder=decoder if decodes else (),
         dropout=float(spec.dropout),
         recurrent_dropout=float(spec.recurrent_dropout),
         zoneout=float(spec.zoneout),

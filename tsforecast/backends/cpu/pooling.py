@@ -6,11 +6,14 @@ input behind the 1, are padded to whole vectors each.
 
 from __future__ import annotations
 
+import numpy as np
+
 from tsforecast.backends.cpu import links
 from tsforecast.backends.cpu.attention import KERNELS, Kernels
 from tsforecast.backends.cpu.jit import kernel
 from tsforecast.backends.cpu.optional import optional
 from tsforecast.backends.cpu.rows import clear, tail
+from tsforecast.backends.cpu.tables import COLUMN, DILATION, DOUT, PADDED, SOURCE, TAPE, TARGET, UNITS
 
 
 def _make_passes(kernels: Kernels):
@@ -60,7 +63,23 @@ def _make_passes(kernels: Kernels):
     return {"pool": pool, "pool_backward": pool_backward}
 
 
+@kernel
+def _send_states(net, layers, i, B, work):
+    """Add what the attention sends to the outputs of run ``i`` to their gradient."""
+    layer, at, one = layers[i], net.pool, np.int64(1)
+    T = min(net.n_timesteps, layer[TAPE] * layer[DILATION])
+    for k in range(net.n_layers, len(layers)):
+        link = layers[k]
+        if link[SOURCE] == i and link[TARGET] == net.n_layers:
+            links.move(
+                link, T, B, layer[UNITS], work, at.dstates + link[COLUMN], at.padded, layer[DOUT], layer[PADDED], one
+            )
+
+
 _PASSES = {kind: _make_passes(kernels) for kind, kernels in KERNELS.items()}
 
 pool = optional(lambda net: _PASSES.get(net.attention, {}).get("pool"))
+send_states = optional(
+    lambda net: _send_states if net.attention != "none" or net.decodes == "recurrent_attention" else None
+)
 pool_backward = optional(lambda net: _PASSES.get(net.attention, {}).get("pool_backward"))

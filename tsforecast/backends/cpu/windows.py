@@ -41,22 +41,6 @@ def location_and_scale(T, F, f, m, norm, values, start):
 
 
 @kernel
-def gather_future(
-    B, K, E,
-    values, x_starts,
-    n_before,  # numbers of a window, behind which they stand
-    rows,  # [B]
-    to, start, row, step,  # out: from start on, rows and steps so far apart
-):  # fmt: skip
-    """Write the known-future inputs where the network reads them."""
-    for b in range(B):
-        first = x_starts[rows[b]] + n_before
-        for k in range(K):
-            for e in range(E):
-                to[start + b * row + k * step + e] = values[first + k * E + e]
-
-
-@kernel
 def gather(
     T, B, F, K, m, norm, skip, S, A,
     values, x_starts,
