@@ -67,7 +67,7 @@ class Net(NamedTuple):
     future: int  # known-future inputs in the work buffer; E numbers of a step stand together
     future_row: int  # how far apart the rows are
     future_step: int  # and the steps; 0: B rows
-    pool: AttentionPlaces | tuple[()]  # of the head, or of the decoder; empty where there is none: it costs compiling
+    pool: AttentionPlaces | tuple[()]  # of the head, or of the decoder; empty where it would only add to compiling
     decoder: DecoderPlaces | tuple[()]
     dropout: float
     recurrent_dropout: float
@@ -233,7 +233,7 @@ def _offsets(spec: NetworkSpec, rows: int, purpose: int, n_steps: int) -> tuple[
         future=future,
         future_row=future_row,
         future_step=future_step,
-        pool=pool if pool.n_units >= 0 else (),
+        pool=pool if decodes or pool.n_units >= 0 else (),
         decoder=decoder if decodes else (),
         dropout=float(spec.dropout),
         recurrent_dropout=float(spec.recurrent_dropout),
