@@ -83,7 +83,9 @@ def test_what_does_not_go_with_carried_states_is_refused():
     with pytest.raises(DataError, match=r"overlap.*stride=n_timesteps"):
         stateful().fit(overlapping, targets)
     apart, targets = sliding_windows(X.ravel(), T, stride=T)
-    stateful(max_iter=1).fit(apart, targets)
+    model = stateful(max_iter=1).fit(apart, targets)
+    with pytest.raises(DataError, match=r"overlap.*stride=n_timesteps"):
+        model.predict(overlapping)
     with pytest.raises(DataError, match="a weight of 0 would leave one out"):
         stateful().fit(X, y, sample_weight=np.arange(60.0))
     model = stateful(max_iter=1).fit(X, y)

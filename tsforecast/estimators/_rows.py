@@ -55,7 +55,13 @@ def row_buffer(model, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         X = np.concatenate([reverse_time(X[:, :n_window], n_features), X[:, n_window:]], axis=1)
     if X.shape[1] > n_window:  # rows with known-future inputs are scaled as a whole
         return np.ascontiguousarray(X).ravel(), np.arange(len(X), dtype=np.int64) * X.shape[1]
-    return flat_buffer(X, n_features)
+    values, starts = flat_buffer(X, n_features)
+    if model.stateful and len(values) < X.size:
+        raise DataError(
+            "the rows of X overlap, and with stateful=True each goes on where the one before ends; cut them with "
+            "sliding_windows(..., stride=n_timesteps)"
+        )
+    return values, starts
 
 
 def read_validation_rows(model, X, y, sample_weight) -> Windows | None:
@@ -149,11 +155,6 @@ def _as_windows(model, X, shape, y, sample_weight) -> Windows:
     if not weights.all():  # a weight of zero is the row left out, also of the batches
         X, y, weights = X[weights > 0], y[weights > 0], weights[weights > 0]
     values, starts = row_buffer(model, X)
-    if model.stateful and len(values) < X.size:
-        raise DataError(
-            "the rows of X overlap, and with stateful=True each goes on where the one before ends; cut them with "
-            "sliding_windows(..., stride=n_timesteps)"
-        )
     if len(values) == X.size:
         _scaling.check_magnitude(X, model.dtype, what="X", names=getattr(model, "feature_names_in_", None))
     else:
