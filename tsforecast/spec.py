@@ -197,7 +197,8 @@ class NetworkSpec:
             raise ValueError(f"decoder must be one of {DECODERS} and n_future at least 0: {self}")
         if self.decoder != "dense" and (self.attention != "none" or self.linear_skip):
             raise ValueError(
-                "attention= and linear_skip= belong to decoder='dense'; leave them out with another decoder"
+                "attention= and linear_skip= belong to decoder='dense'; leave them out with another decoder, and give "
+                "a Forecaster linear_skip=False"
             )
         self._check_noise()
         if max(self.dilations, default=1) > self.n_timesteps:
