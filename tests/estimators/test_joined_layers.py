@@ -81,3 +81,21 @@ def test_a_learned_start_changes_with_training(windows):
 def test_what_cannot_be_joined_is_refused(model, message, windows):
     with pytest.raises(ValueError, match=message):
         model.fit(*windows)
+
+
+def test_a_refit_that_is_refused_leaves_the_fit_before(windows):
+    X, y = windows
+    model = LSTMRegressor(3, max_iter=1, random_state=0, device="reference").fit(X, y)
+    before = model.predict(X[:3])
+    with pytest.raises(ValueError, match="does not go with bidirectional"):
+        model.set_params(bidirectional=True, bptt_steps=2).fit(X, y)
+    np.testing.assert_array_equal(model.predict(X[:3]), before)
+
+
+def test_dilations_of_one_are_the_plain_network(windows):
+    plain, ones = (
+        LSTMRegressor((3, 2), dilations=d, max_iter=1, random_state=0, device="reference").fit(*windows)
+        for d in (None, [1, 1])
+    )
+    assert plain._spec() == ones._spec()
+    np.testing.assert_array_equal(plain._params, ones._params)

@@ -92,6 +92,8 @@ def test_what_does_not_go_with_carried_states_is_refused():
     for explain in (model.trace, model.saliency, model.integrated_gradients):
         with pytest.raises(DataError, match="not explained window by window"):
             explain(X)
+    with pytest.raises(DataError, match="not explained window by window"):
+        model.gradient_health(X, y)
 
 
 @pytest.mark.parametrize("params", [{"linear_skip": True}, {"attention": "dot"}, {"season_length": 2}])

@@ -120,6 +120,8 @@ def _layer_fields(model, n_layers: int) -> dict:
     dilations = () if model.dilations is None else tuple(model.dilations)
     if any(not isinstance(d, Integral) for d in dilations):
         raise ValueError(f"dilations must be positive integers, one a layer, got {model.dilations!r}")
+    if len(dilations) == n_layers and set(dilations) == {1}:
+        dilations = ()  # the same network, by the name that everything else knows it by
     both = model.bidirectional
     return {
         "bidirectional": both if isinstance(both, str) else "concat" if both else "none",

@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 
 from tsforecast._compat import CallbackSupportMixin, _fit_context
-from tsforecast.backends.base import StepRule, TrainState, Windows, get_backend
+from tsforecast.backends.base import StepRule, TrainState, Windows, get_backend, gradient_steps
 from tsforecast.estimators import _rows, _scaling
 from tsforecast.estimators._config import PARAMETER_CONSTRAINTS, network_fields, train_config, warn_of_lost_inputs
 from tsforecast.estimators._epochs import EpochReporter
@@ -247,6 +247,7 @@ class RecurrentRegressor(FittedMethods, CallbackSupportMixin, RegressorMixin, Ba
         if config.batch_size == len(windows) and not self.stateful:
             windows = _rows.merge_repeated(windows, self.n_features_in_, self.n_outputs_)
         network = network_fields(self, self._n_timesteps, self._n_features_per_step, self.n_outputs_)
+        gradient_steps(NetworkSpec(**network), config.rule)  # refuses what does not go together
         if fresh:
             warn_of_lost_inputs(network)
             self._start(windows, network, config.rule)

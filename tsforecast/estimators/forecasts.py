@@ -204,6 +204,7 @@ class FittedMethods:
             For every layer whose verdict is not ``"healthy"``.
         """
         self._check_fitted()
+        self._check_stateless()
         windows = _rows.read_training_rows(self, X, y, None, reset=False)
         return health.examine(self, _scaling.scaled_windows(self, windows))
 
@@ -241,11 +242,14 @@ class FittedMethods:
     def _time_ordered(self, X) -> np.ndarray:
         """Rows as windows ``[n,T,F]`` in float64, without known-future inputs."""
         self._check_fitted()
-        if self._network.get("stateful", False):
-            raise DataError("a stateful model is not explained window by window: what it does depends on those before")
+        self._check_stateless()
         rows = self._validated(X)[:, : self._n_timesteps * self._n_features_per_step]
         rows = reverse_time(rows, self._n_features_per_step) if self._newest_first else rows
         return rows.reshape(len(rows), self._n_timesteps, self._n_features_per_step).astype(np.float64)
+
+    def _check_stateless(self) -> None:
+        if self._network.get("stateful", False):
+            raise DataError("a stateful model is not explained window by window: what it does depends on those before")
 
     def _check_fitted(self) -> None:
         # check_is_fitted of scikit-learn takes a tenth of the time that predicting one row may take.
