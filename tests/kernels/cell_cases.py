@@ -11,7 +11,8 @@ BACKEND_CELLS = [
 ]
 
 
-def layer_blocks(spec, params, i=0):
-    """Blocks of layer ``i`` by their short names."""
-    prefix = f"layers.{i}."
-    return {name.removeprefix(prefix): a for name, a in spec.views(params).items() if name.startswith(prefix)}
+def layer_blocks(spec, params, i=0, prefix=None):
+    """Blocks of layer ``i`` (or with another ``prefix``) by their short names, of ``params [P]`` or ``[P,M]``."""
+    prefix = prefix or f"layers.{i}."
+    own = {b.name.removeprefix(prefix): b for b in spec.blocks if b.name.startswith(prefix)}
+    return {name: params[b.offset : b.offset + b.size].reshape(b.shape + params.shape[1:]) for name, b in own.items()}

@@ -2,15 +2,22 @@
 
 Nothing here is shared with the backends: gates are scalars, sums are spelled out, and names are those of the papers.
 ``run(name, x, p, n_units)`` takes one window ``x [T,D]`` and the blocks of one layer and returns ``h [T,H]``.
-"""
 
-import math
+A scalar may also be a vector of M complex numbers, ``x [T,D,M]`` and blocks with one axis more: M runs at once, which
+``derivatives`` uses.
+"""
 
 import numpy as np
 
+STEP = 1e-30  # squares of it vanish beside anything, and no difference is taken, so that nothing is lost to rounding
+
 
 def sigma(a):
-    return 1.0 / (1.0 + math.exp(-a))
+    return 1.0 / (1.0 + np.exp(-a))
+
+
+def rectified(a):
+    return np.where(np.real(a) > 0.0, a, 0.0)
 
 
 class Weights:
@@ -40,7 +47,7 @@ def elman(x, p, n, squash):
     return out
 
 
-def greff(x, p, n, letters="ifgo", coupled=False, squash_in=math.tanh, squash_out=math.tanh):
+def greff(x, p, n, letters="ifgo", coupled=False, squash_in=np.tanh, squash_out=np.tanh):
     """Eqs. of section II of Greff et al., and their variants; peepholes where ``p`` has ``w_c``, FGR where ``w_g``."""
     w, peep, full = Weights(p, letters, n), p.get("w_c", np.zeros(3 * n)), p.get("w_g", np.zeros((3 * n, 3 * n)))
     y, c, out = [0.0] * n, [0.0] * n, []
@@ -74,7 +81,7 @@ def reset_after(x, p, n):
         for j in range(n):
             r, z = sigma(w.net("r", j, x_t, y)), sigma(w.net("z", j, x_t, y))
             recurrent = w.from_hidden("n", j, y) + p["b_h"][j]
-            candidate = math.tanh(w.from_input("n", j, x_t) + w.bias("n", j) + r * recurrent)
+            candidate = np.tanh(w.from_input("n", j, x_t) + w.bias("n", j) + r * recurrent)
             new.append(candidate + z * (y[j] - candidate))
         y = new
         out.append(y)
@@ -87,8 +94,8 @@ def exponential(x, p, n):
     for x_t in x:
         new = []
         for j in range(n):
-            i, f = math.exp(w.net("i", j, x_t, y)), sigma(w.net("f", j, x_t, y))
-            c[j] = f * c[j] + i * math.tanh(w.net("z", j, x_t, y))
+            i, f = np.exp(w.net("i", j, x_t, y)), sigma(w.net("f", j, x_t, y))
+            c[j] = f * c[j] + i * np.tanh(w.net("z", j, x_t, y))
             total[j] = f * total[j] + i
             new.append(sigma(w.net("o", j, x_t, y)) * c[j] / total[j])
         y = new
@@ -118,7 +125,7 @@ def standardised(numbers):
     """Eq. 3 of Ba et al., with a constant that keeps rows of equal numbers finite."""
     mu = sum(numbers) / len(numbers)
     variance = sum((a - mu) ** 2 for a in numbers) / len(numbers)
-    return [(a - mu) / math.sqrt(variance + 1e-5) for a in numbers]
+    return [(a - mu) / np.sqrt(variance + 1e-5) for a in numbers]
 
 
 def layer_norm_lstm(x, p, n):
@@ -129,9 +136,9 @@ def layer_norm_lstm(x, p, n):
         from_x = standardised([w.from_input(gate, j, x_t) for gate in letters for j in range(n)])
         from_h = standardised([w.from_hidden(gate, j, h) for gate in letters for j in range(n)])
         a = [p["g_x"][k] * from_x[k] + p["g_h"][k] * from_h[k] + p["b"][k] for k in range(4 * n)]
-        c = [sigma(a[n + j]) * c[j] + sigma(a[j]) * math.tanh(a[2 * n + j]) for j in range(n)]
+        c = [sigma(a[n + j]) * c[j] + sigma(a[j]) * np.tanh(a[2 * n + j]) for j in range(n)]
         seen = standardised(c)
-        h = [sigma(a[3 * n + j]) * math.tanh(p["g_c"][j] * seen[j] + p["b_c"][j]) for j in range(n)]
+        h = [sigma(a[3 * n + j]) * np.tanh(p["g_c"][j] * seen[j] + p["b_c"][j]) for j in range(n)]
         out.append(h)
     return out
 
@@ -148,7 +155,7 @@ def layer_norm_gru(x, p, n):
         new = []
         for j in range(n):
             recurrent = p["g_h"][2 * n + j] * candidate_h[j] + p["b_h"][j]
-            candidate = math.tanh(p["g_x"][2 * n + j] * candidate_x[j] + p["b"][2 * n + j] + gate[j] * recurrent)
+            candidate = np.tanh(p["g_x"][2 * n + j] * candidate_x[j] + p["b"][2 * n + j] + gate[j] * recurrent)
             new.append(gate[n + j] * h[j] + (1.0 - gate[n + j]) * candidate)
         h = new
         out.append(h)
@@ -160,8 +167,8 @@ def identity(a):
 
 
 ORACLES = {
-    "rnn_tanh": lambda x, p, n: elman(x, p, n, math.tanh),
-    "rnn_relu": lambda x, p, n: elman(x, p, n, lambda a: a if a > 0.0 else 0.0),
+    "rnn_tanh": lambda x, p, n: elman(x, p, n, np.tanh),
+    "rnn_relu": lambda x, p, n: elman(x, p, n, rectified),
     "lstm": greff,
     "lstm_peephole": greff,
     "lstm_coupled": lambda x, p, n: greff(x, p, n, "igo", coupled=True),
@@ -183,3 +190,11 @@ ORACLES = {
 def run(name, x, p, n_units):
     """Hidden states ``[T,H]`` of one window, from a zero state."""
     return np.array(ORACLES[name](x, p, n_units))
+
+
+def derivatives(function, at):
+    """Of a number ``function(at)``, by every entry of ``at [P]``: W. Squire, G. Trapp, SIAM Review 40(1), 1998.
+
+    The function is given ``[P,P]``, in whose column k entry k has moved by an imaginary ``STEP``, and returns ``[P]``.
+    """
+    return np.imag(function(at[:, None] + 1j * STEP * np.eye(at.size))) / STEP

@@ -1,12 +1,13 @@
 """Every cell of the registry, on every backend that runs it: gradients, a second reading of its paper, training."""
 
 import cell_oracles
+import cell_training
 import numpy as np
 import pytest
 from cell_cases import BACKEND_CELLS, layer_blocks
 from kernel_cases import network, one_step, random_params, series_windows, step_rule
 
-from tsforecast.backends.base import get_backend
+from tsforecast.backends.base import StepRule, TrainState, Windows, get_backend
 from tsforecast.backends.cpu.backend import SUPPORTED_CELLS
 from tsforecast.backends.reference import layer
 from tsforecast.backends.reference.cells import CELLS as EQUATIONS
@@ -73,12 +74,30 @@ def test_outputs_and_gradients_equal_a_second_reading(rng, backend, cell):
     np.testing.assert_allclose(outputs, second_reading(spec, params, x), rtol=0, atol=1e-13)
     n_cell = spec.n_params - N_UNITS * (N_UNITS + 1)
 
-    def objective(cell_params):
-        return (second_reading(spec, np.append(cell_params, params[n_cell:]), x) * cotangent).sum()
+    def by_params(params):
+        return np.tensordot(second_reading(spec, params, x), cotangent, ([0, 1], [0, 1]))
 
-    assert relative_error(dparams[:n_cell], numerical_gradient(objective, params[:n_cell])) <= 1e-6
-    numeric = numerical_gradient(lambda x: (second_reading(spec, params, x) * cotangent).sum(), x)
-    assert relative_error(dx, numeric) <= 1e-6
+    def by_inputs(flat):
+        windows = flat.reshape(*x.shape, -1)
+        return np.tensordot(second_reading(spec, params[:, None], windows), cotangent, ([0, 1], [0, 1]))
+
+    expected = cell_oracles.derivatives(by_params, params)[:n_cell]
+    np.testing.assert_allclose(dparams[:n_cell], expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+    expected = cell_oracles.derivatives(by_inputs, x.ravel())
+    np.testing.assert_allclose(dx.ravel(), expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("backend", "cell"), BACKEND_CELLS)
+def test_ten_steps_of_adam_equal_a_second_reading(backend, cell):
+    spec, params, x, y, weights = cell_training.problem(cell)
+    rows, state = np.arange(len(x)), TrainState(params.copy())
+    windows = Windows(x.ravel(), rows * x[0].size, y.ravel(), rows * y.shape[1], weights)
+    rule, rate = StepRule(max_grad_norm=None, epsilon=cell_training.EPSILON), np.array([cell_training.RATE])
+    expected, trained = cell_training.ten_steps(cell)
+    losses = [get_backend(backend).train_epoch(spec, rule, state, windows, rows, len(x), rate, 1) for _ in expected]
+    assert expected[-1] < 0.9 * expected[0]
+    np.testing.assert_allclose(losses, expected, rtol=1e-11)
+    np.testing.assert_allclose(state.params, trained, rtol=0, atol=1e-11)
 
 
 # Each variant is the LSTM (or an extra is nothing) where gates are driven against their stops: a bias of 40 makes a
