@@ -9,7 +9,7 @@ from kernel_cases import FRAMES, LOSSES, random_params, step_gradient
 
 from tsforecast import BackendUnavailableError, Forecaster, LSTMRegressor, datasets, load_model
 from tsforecast.backends.base import StepRule, TrainState, Windows, get_backend
-from tsforecast.backends.cuda import availability
+from tsforecast.backends.cuda import availability, cells
 from tsforecast.exceptions import DivergedError
 from tsforecast.spec import NetworkSpec
 
@@ -47,6 +47,18 @@ def test_gradients_of_every_size_equal_those_of_the_cpu(cuda, units, n_layers, r
     theirs = get_backend("cpu").gradient(
         spec, params.astype(float), x.astype(np.float32).astype(float), cotangent.astype(np.float32).astype(float)
     )
+    for a, b in zip(ours, theirs, strict=True):
+        close(a, b, 1e-5)
+
+
+@pytest.mark.parametrize("cell", cells.CELLS)
+@pytest.mark.parametrize("units", [16, 96, 200])
+def test_gradients_of_every_cell_equal_the_reference(cuda, cell, units, rng):
+    spec = NetworkSpec(6, 2, (units, 5), 3, cell=cell)
+    params = (random_params(rng, spec) / np.sqrt(units)).astype(np.float32)
+    x, cotangent = rng.normal(size=(9, 6, 2)).astype(np.float32), rng.normal(size=(9, 3)).astype(np.float32)
+    ours = cuda.gradient(spec, params, x, cotangent)
+    theirs = REFERENCE.gradient(spec, params.astype(float), x.astype(float), cotangent.astype(float))
     for a, b in zip(ours, theirs, strict=True):
         close(a, b, 1e-5)
 

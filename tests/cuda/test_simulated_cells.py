@@ -29,7 +29,7 @@ def test_forecast_and_gradient_equal_the_reference(cell, rng):
         close(ours, theirs)
 
 
-@pytest.mark.parametrize("cell", ["gru", "rnn_tanh", "lstm_coupled"])
+@pytest.mark.parametrize("cell", ["gru", "rnn_tanh", "lstm_coupled", "lstm_peephole"])
 def test_cells_have_no_races(cell, rng):
     case = Case(rng, cell=cell)
     with simulator.options(watch=True, order="reverse"):

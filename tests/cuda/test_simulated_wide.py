@@ -9,7 +9,7 @@ from cuda_cases import REFERENCE, Case, close, epochs
 from numba import cuda
 
 from tsforecast.backends.base import TrainState
-from tsforecast.backends.cuda import plan
+from tsforecast.backends.cuda import cells, plan
 from tsforecast.backends.cuda.backend import CudaBackend
 from tsforecast.backends.members import Member
 from tsforecast.exceptions import BackendUnavailableError
@@ -24,9 +24,10 @@ def backend(monkeypatch):
     plan.make_plan.cache_clear()
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("cell", cells.CELLS)
 def test_gradients_equal_the_reference(cell, backend, rng):
-    case = Case(rng, hidden_sizes=(36, 5), linear_skip=True, cell=cell)  # two tiles of units, and a part of one
+    hidden_sizes = (36, 5) if cell in ("lstm", "gru") else (18,)  # two tiles of units, and a part of one
+    case = Case(rng, hidden_sizes=hidden_sizes, linear_skip=True, cell=cell)
     spec = case.spec
     x = rng.normal(size=(5, spec.n_timesteps, spec.n_features)).astype(np.float32)
     cotangent = rng.normal(size=(5, spec.head_size)).astype(np.float32)
@@ -37,7 +38,8 @@ def test_gradients_equal_the_reference(cell, backend, rng):
 
 
 def test_training_equals_the_reference_and_has_no_races(backend, rng):
-    case = Case(rng, "squared_error", {"solver": "sgd", "alpha": 0.1}, window_norm="standard", linear_skip=True)
+    frame = {"window_norm": "standard", "linear_skip": True, "cell": "lstm_peephole"}
+    case = Case(rng, "squared_error", {"solver": "sgd", "alpha": 0.1}, **frame)
     with simulator.options(order=5, watch=True):
         losses, state = epochs(backend, case, n=1)
         score = backend.evaluate(case.spec, case.rule, state.params, case.windows, 1)

@@ -27,6 +27,7 @@ def make():
         u,  # [4] in: from x and the biases; out: r, z, n, m
         v,  # [4] from h_{t-1}
         h_before,
+        w_c,
     ):
         """Return ``(h_t, h_t)``."""
         u[0], u[1] = sigmoid(u[0] + v[0]), sigmoid(u[1] + v[1])  # 1
@@ -42,6 +43,8 @@ def make():
         h,
         dh,
         d_carried,
+        w_c,
+        dw_c,
     ):
         """Undo ``step``; return the derivative by ``h_before`` but for what passes through v."""
         r, z, n, m = d[0], d[1], d[2], d[3]

@@ -13,11 +13,12 @@ from types import SimpleNamespace
 from numba import cuda, float32
 
 from tsforecast.backends.cuda.activations import ZERO
-from tsforecast.backends.cuda.cells import make_cell
+from tsforecast.backends.cuda.cells import CELLS, make_cell
 from tsforecast.backends.cuda.head import add_gradient
 from tsforecast.backends.cuda.jit import ALL_LANES, beyond, device, load, load4, renewed, store, store4
 from tsforecast.backends.cuda.plan import (
     B_SLOT,
+    C_SLOT,
     CARRIED,
     COLUMNS,
     D_H,
@@ -33,7 +34,7 @@ from tsforecast.backends.cuda.plan import (
     H,
     X,
 )
-from tsforecast.backends.cuda.tile import make_tile, sum_of_quad, sum_of_sixteen, weight
+from tsforecast.backends.cuda.tile import hold_vector, make_tile, sum_of_quad, sum_of_sixteen, weight
 
 STEPS_AT_ONCE = 4  # whose inputs a thread multiplies by one weight that it has read
 
@@ -46,7 +47,7 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
     Hp, ROW = padded, 4 * padded  # numbers of a row: units, slots of all units
     FOUR_ROWS, FOUR_ROWS_OF_SLOTS = 4 * padded, 16 * padded
     N_W, N_PROJECTED = tile.n_weights, 4 * STEPS_AT_ONCE
-    N_AT_ONCE = REGISTER_CHUNKS[padded]
+    N_AT_ONCE, HAS_PEEPHOLES = REGISTER_CHUNKS[padded], CELLS[cell].has_peepholes
 
     @device
     def project(params, table, layer, work, tid):
@@ -85,9 +86,12 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
         s, j = tid & 3, tid >> 2
         T, streamed = load(table, STEPS), beyond(work, load(table, STREAMED))
         w = cuda.local.array(N_W, float32)
-        acc, u, v = cuda.local.array(16, float32), cuda.local.array(4, float32), cuda.local.array(4, float32)
+        acc, w_c = cuda.local.array(16, float32), cuda.local.array(4, float32)
+        u, v = cuda.local.array(4, float32), cuda.local.array(4, float32)
         project(params, table, layer, work, tid)
         hold_forward(w, streamed, params, table, layer, H_SLOT, tid)
+        if HAS_PEEPHOLES:
+            hold_vector(w_c, params, table, layer, C_SLOT, j)
         cuda.syncthreads()  # all have read what lies below, where forecasts write the states of this layer
         mine = s * Hp + j
         store(shared, mine, ZERO)
@@ -102,7 +106,7 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
             u[0], u[1], u[2], u[3] = load4(work, gates + t * FOUR_ROWS_OF_SLOTS)
             multiply(acc, w, streamed, tid, shared, buffer + 4 * s, 16, Hp)
             sum_of_quad(acc, v, s)
-            h, carried = step(u, v, carried)
+            h, carried = step(u, v, carried, w_c)
             buffer = FOUR_ROWS - buffer
             store(shared, buffer + mine, h)
             store4(work, gates + t * FOUR_ROWS_OF_SLOTS, u[0], u[1], u[2], u[3])
@@ -117,19 +121,22 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
         from_above,  # bool: whether there are derivatives by every h, too
         gradient, first, tid,
     ):  # fmt: skip
-        """Undo all steps; the gates give way to their derivatives. Also the gradient of the biases."""
+        """Undo all steps; the gates give way to their derivatives. Also the gradients of biases and peepholes."""
         tid = renewed(tid)
         s, j = tid & 3, tid >> 2
         T, streamed = load(table, STEPS), beyond(work, load(table, STREAMED))
         w = cuda.local.array(N_W, float32)
-        acc, d, db = cuda.local.array(16, float32), cuda.local.array(4, float32), cuda.local.array(4, float32)
+        acc, d = cuda.local.array(16, float32), cuda.local.array(4, float32)
+        db, w_c, dw_c = cuda.local.array(4, float32), cuda.local.array(4, float32), cuda.local.array(4, float32)
         hold_backward(w, streamed, params, table, layer, H_SLOT, 0, load(table, layer + UNITS), tid)
+        if HAS_PEEPHOLES:
+            hold_vector(w_c, params, table, layer, C_SLOT, j)
         mine = s * Hp + j
         gates = load(table, layer + GATES) + 4 * mine
         carried_states = load(table, layer + CARRIED) + mine
         d_carried, buffer = ZERO, 0
         for q in range(4):
-            db[q] = ZERO
+            db[q] = dw_c[q] = ZERO
         after = load(work, carried_states + T * FOUR_ROWS)
         for k in range(T):
             t = T - 1 - k
@@ -137,7 +144,7 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
             before = load(work, carried_states + t * FOUR_ROWS)
             if from_above:
                 dh += load(work, load(table, layer + D_H) + t * FOUR_ROWS + mine)
-            d_carried = step_backward(d, before, after, dh, d_carried)
+            d_carried = step_backward(d, before, after, dh, d_carried, w_c, dw_c)
             after = before
             store4(work, gates + t * FOUR_ROWS_OF_SLOTS, d[0], d[1], d[2], d[3])
             store4(shared, buffer + 4 * mine, d[0], d[1], d[2], d[3])
@@ -147,12 +154,9 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
             multiply(acc, w, streamed, tid, shared, buffer + 4 * (tid & 15), 64, ROW)
             dh = sum_of_sixteen(acc, tid & 15)
             buffer = FOUR_ROWS_OF_SLOTS - buffer
-        for q in range(4):
-            total = db[q] + cuda.shfl_xor_sync(ALL_LANES, db[q], 1)
-            total += cuda.shfl_xor_sync(ALL_LANES, total, 2)
-            at = load(table, layer + B_SLOT + q)
-            if s == 0 and j < load(table, layer + UNITS) and at >= 0:
-                add_gradient(gradient, at + j, total, first)
+        derive_vector(db, table, layer, B_SLOT, gradient, first, s, j)
+        if HAS_PEEPHOLES:
+            derive_vector(dw_c, table, layer, C_SLOT, gradient, first, s, j)
 
     @device
     def derive_inputs(params, table, layer, work, to, width, first_input, tid):
@@ -207,6 +211,17 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
     return SimpleNamespace(
         forward=forward, backward=backward, derive_inputs=derive_inputs, derive_weights=derive_weights
     )
+
+
+@device
+def derive_vector(dv, table, layer, slot, gradient, first, s, j):
+    """Gradients of vectors ``[H]``, one a slot, from the parts of four rows, of which ``s`` is the thread's."""
+    for q in range(4):
+        total = dv[q] + cuda.shfl_xor_sync(ALL_LANES, dv[q], 1)
+        total += cuda.shfl_xor_sync(ALL_LANES, total, 2)
+        at = load(table, layer + slot + q)
+        if s == 0 and j < load(table, layer + UNITS) and at >= 0:
+            add_gradient(gradient, at + j, total, first)
 
 
 @device

@@ -37,11 +37,11 @@ PADDED_SIZES = (16, 32, 48, 64, 96, 128)
 WIDEST_OF_A_BLOCK, WIDEST = 128, 1024
 # The table: fields of the network, then fields of every layer.
 STEPS, FEATURES, OUTPUTS, QUANTILES, NORM, SEASON, LAYERS = 0, 1, 2, 3, 4, 5, 6
-HEAD_W, HEAD_B, SKIP_W, PARAMS, OUT, D_OUT, STREAMED, CAPACITY, PADDED, D_LAST, D_CARRIED, N_NET = (
-    7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18,
+HEAD_W, HEAD_B, SKIP_W, PARAMS, OUT, D_OUT, STREAMED, CAPACITY, PADDED, D_LAST, D_CARRIED, D_PEEPHOLES, N_NET = (
+    7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19,
 )  # fmt: skip
-UNITS, WIDTH, INPUTS, X, H, CARRIED, GATES, D_H, COLUMNS, X_SLOT, H_SLOT, B_SLOT, N_LAYER = (
-    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 17, 21,
+UNITS, WIDTH, INPUTS, X, H, CARRIED, GATES, D_H, COLUMNS, X_SLOT, H_SLOT, B_SLOT, C_SLOT, N_LAYER = (
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 17, 21, 25,
 )  # fmt: skip
 # What a work buffer is for.
 INFERENCE, TRAINING = 0, 1
@@ -111,7 +111,9 @@ def make_plan(spec: NetworkSpec, purpose: int, rows: int = ROWS) -> Plan:
         layer = np.full(N_LAYER, -1, dtype=np.int64)
         n_columns = n_gates * units
         layer[[UNITS, WIDTH, INPUTS, X, COLUMNS]] = units, width, below, x, n_columns
-        for first, name, columns in ((X_SLOT, "w_x", slots.x), (H_SLOT, "w_h", slots.h), (B_SLOT, "b", slots.b)):
+        for first, name, columns in (
+            (X_SLOT, "w_x", slots.x), (H_SLOT, "w_h", slots.h), (B_SLOT, "b", slots.b), (C_SLOT, "w_c", slots.c),
+        ):  # fmt: skip
             for slot, column in enumerate(columns):
                 if column >= 0:
                     layer[first + slot] = places[f"layers.{i}.{name}"] + column * units
@@ -133,6 +135,8 @@ def make_plan(spec: NetworkSpec, purpose: int, rows: int = ROWS) -> Plan:
     net[[CAPACITY, PADDED]] = rows, padded
     if is_wide(padded):
         net[D_LAST], net[D_CARRIED] = work.take(rows * padded), work.take(rows * padded)
+        if slots.has_peepholes:
+            net[D_PEEPHOLES] = work.take(rows * padded * SLOTS)
     else:
         net[STREAMED] = work.take(max(0, padded // CHUNK - REGISTER_CHUNKS[padded]) * CHUNK * SLOTS * padded)
     table = np.concatenate([net, *layers])

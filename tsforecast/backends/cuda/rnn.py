@@ -22,6 +22,7 @@ def make(relu: bool = False):
         u,  # [4] in: from x and the bias, in slot 0; out: h
         v,  # [4] from h_{t-1}
         carried,
+        w_c,
     ):
         """Return ``(h_t, 0)``."""
         a = u[0] + v[0]  # 1
@@ -35,6 +36,8 @@ def make(relu: bool = False):
         after,
         dh,
         d_carried,
+        w_c,
+        dw_c,
     ):
         """Undo ``step``; return the derivative by what is carried."""
         slope = (ONE if d[0] > ZERO else ZERO) if relu else ONE - d[0] * d[0]

@@ -85,6 +85,13 @@ def weight(params, first, k, n_inputs, n_columns, unit, n_units):
     return value if inside else ZERO
 
 
+@device
+def hold_vector(v, params, table, layer, slot, j):
+    """Entries of a unit in vectors ``[H]``, one a slot."""
+    for q in range(4):
+        v[q] = weight(params, load(table, layer + slot + q), 0, 1, 0, j, load(table, layer + UNITS))
+
+
 # Weights are taken chunk by chunk: loops of more turns are not unrolled for every architecture, and an array whose
 # index the compiler does not know lies in memory.
 @device

@@ -13,17 +13,19 @@ from types import SimpleNamespace
 from numba import cuda, float32
 
 from tsforecast.backends.cuda.activations import ZERO
-from tsforecast.backends.cuda.cells import make_cell
+from tsforecast.backends.cuda.cells import CELLS, make_cell
 from tsforecast.backends.cuda.head import add_gradient, head_backward, head_forward, head_input
 from tsforecast.backends.cuda.jit import device, load, load4, store, store4
 from tsforecast.backends.cuda.plan import (
     B_SLOT,
+    C_SLOT,
     CAPACITY,
     CARRIED,
     COLUMNS,
     D_CARRIED,
     D_H,
     D_LAST,
+    D_PEEPHOLES,
     GATES,
     H_SLOT,
     INPUTS,
@@ -39,12 +41,13 @@ from tsforecast.backends.cuda.plan import (
     X,
 )
 from tsforecast.backends.cuda.sums import make_barrier
-from tsforecast.backends.cuda.tile import weight
+from tsforecast.backends.cuda.tile import hold_vector, weight
 from tsforecast.backends.cuda.wide_tile import (
     ROWS_A_TILE,
     SQUARE,
     THREADS,
     UNITS_A_TILE,
+    load4_within,
     multiply_backward,
     multiply_forward,
     multiply_gradient,
@@ -56,7 +59,7 @@ INPUTS_A_TILE = 64
 @lru_cache
 def make_wide_network(cell: str) -> SimpleNamespace:
     """Device functions for networks of any width; every thread of the grid calls them."""
-    step, step_backward = make_cell(cell)
+    (step, step_backward), HAS_PEEPHOLES = make_cell(cell), CELLS[cell].has_peepholes
     barrier = make_barrier(True)
 
     @device
@@ -87,7 +90,8 @@ def make_wide_network(cell: str) -> SimpleNamespace:
     def step_forward(params, table, layer, t, work, shared, tid, block, n_blocks):
         """All units of all rows at step ``t``."""
         padded, n_rows, units = load(table, PADDED), load(table, CAPACITY), load(table, layer + UNITS)
-        acc, u, v = cuda.local.array(16, float32), cuda.local.array(4, float32), cuda.local.array(4, float32)
+        acc, w_c = cuda.local.array(16, float32), cuda.local.array(4, float32)
+        u, v = cuda.local.array(4, float32), cuda.local.array(4, float32)
         n_across = padded // UNITS_A_TILE
         states, carried_states = load(table, layer + H), load(table, layer + CARRIED)
         for tile in range(block, (n_rows + ROWS_A_TILE - 1) // ROWS_A_TILE * n_across, n_blocks):
@@ -96,6 +100,8 @@ def make_wide_network(cell: str) -> SimpleNamespace:
                 acc, params, table, layer, H_SLOT, units, work, states + t * n_rows * padded, padded, row, n_rows, unit,
                 shared, tid,
             )  # fmt: skip
+            if HAS_PEEPHOLES:
+                hold_vector(w_c, params, table, layer, C_SLOT, unit + (tid & 15))
             for i in range(4):
                 r, j = row + 4 * (tid >> 4) + i, unit + (tid & 15)
                 if r < n_rows:
@@ -104,7 +110,7 @@ def make_wide_network(cell: str) -> SimpleNamespace:
                     gates = load(table, layer + GATES) + 4 * before
                     u[0], u[1], u[2], u[3] = load4(work, gates)
                     v[0], v[1], v[2], v[3] = acc[i * 4], acc[i * 4 + 1], acc[i * 4 + 2], acc[i * 4 + 3]
-                    h, carried = step(u, v, load(work, carried_states + before))
+                    h, carried = step(u, v, load(work, carried_states + before), w_c)
                     store4(work, gates, u[0], u[1], u[2], u[3])
                     store(work, states + after, h)
                     store(work, carried_states + after, carried)
@@ -131,6 +137,7 @@ def make_wide_network(cell: str) -> SimpleNamespace:
         """Undo step ``t``; the gates give way to their derivatives."""
         padded, n_rows, last = load(table, PADDED), load(table, CAPACITY), load(table, STEPS) - 1
         acc, total, d = cuda.local.array(16, float32), cuda.local.array(4, float32), cuda.local.array(4, float32)
+        w_c, dw_c = cuda.local.array(4, float32), cuda.local.array(4, float32)
         n_across, a_step = (padded + SQUARE - 1) // SQUARE, n_rows * padded
         for tile in range(block, (n_rows + SQUARE - 1) // SQUARE * n_across, n_blocks):
             row, unit = tile // n_across * SQUARE, tile % n_across * SQUARE
@@ -155,8 +162,27 @@ def make_wide_network(cell: str) -> SimpleNamespace:
                     gates, carried_states = load(table, layer + GATES) + 4 * at, load(table, layer + CARRIED) + at
                     d[0], d[1], d[2], d[3] = load4(work, gates)
                     before, after = load(work, carried_states), load(work, carried_states + a_step)
-                    store(work, load(table, D_CARRIED) + own, step_backward(d, before, after, dh, d_carried))
+                    if HAS_PEEPHOLES:
+                        hold_vector(w_c, params, table, layer, C_SLOT, j)
+                        sums = load(table, D_PEEPHOLES) + 4 * own
+                        dw_c[0], dw_c[1], dw_c[2], dw_c[3] = load4_within(work, sums, t < last)
+                    d_carried = step_backward(d, before, after, dh, d_carried, w_c, dw_c)
+                    store(work, load(table, D_CARRIED) + own, d_carried)
                     store4(work, gates, d[0], d[1], d[2], d[3])
+                    if HAS_PEEPHOLES:
+                        store4(work, sums, dw_c[0], dw_c[1], dw_c[2], dw_c[3])
+
+    @device
+    def derive_peepholes(table, layer, work, gradient, first, mine, n_all):
+        """Add up what the rows have gathered on their way back."""
+        padded, units = load(table, PADDED), load(table, layer + UNITS)
+        for e in range(mine, 4 * units, n_all):
+            at, sums = load(table, layer + C_SLOT + e % 4), load(table, D_PEEPHOLES) + e
+            if at >= 0:
+                total = ZERO
+                for row in range(load(table, CAPACITY)):
+                    total += load(work, sums + 4 * row * padded)
+                add_gradient(gradient, at + e // 4, total, first)
 
     @device
     def derive_weights(
@@ -227,6 +253,8 @@ def make_wide_network(cell: str) -> SimpleNamespace:
                     table, at, work, x, width, n_inputs, H_SLOT if is_h else X_SLOT, is_h, gradient, first, shared, tid,
                     block, n_blocks,
                 )  # fmt: skip
+            if HAS_PEEPHOLES:
+                derive_peepholes(table, at, work, gradient, first, mine, n_all)
             if at > N_NET:
                 to = load(table, at - N_LAYER + D_H)
                 derive_inputs(params, table, at, work, to, padded, shared, tid, block, n_blocks)
