@@ -197,8 +197,8 @@ class NetworkSpec:
             raise ValueError(f"decoder must be one of {DECODERS} and n_future at least 0: {self}")
         if self.decoder != "dense" and (self.attention != "none" or self.linear_skip):
             raise ValueError(
-                "attention= and linear_skip= belong to decoder='dense'; leave them out with another decoder, and give "
-                "a Forecaster linear_skip=False"
+                "attention= and linear_skip= belong to decoder='dense'; leave them out with another decoder (that of "
+                "'recurrent_attention' attends by itself), and give a Forecaster linear_skip=False"
             )
         self._check_noise()
         if max(self.dilations, default=1) > self.n_timesteps:
@@ -224,10 +224,13 @@ class NetworkSpec:
                 raise ValueError(f"{name} must be a rate from 0 up to, but not, 1, got {getattr(self, name)}")
         if self.is_noisy and self.decoder != "dense":
             raise ValueError(
-                f"dropout=, recurrent_dropout= and zoneout= belong to decoder='dense', got {self.decoder!r}"
+                f"dropout=, recurrent_dropout= and zoneout= belong to decoder='dense', got {self.decoder!r}; set that, "
+                "or these to 0 and take alpha= against overfitting"
             )
         if self.recurrent_dropout and not CELLS[self.cell].recurrent:
-            raise ValueError(f"the cell {self.cell!r} has no recurrent multiply for recurrent_dropout=; take zoneout=")
+            raise ValueError(
+                f"the cell {self.cell!r} has no recurrent multiply for recurrent_dropout=; take dropout= or zoneout="
+            )
         if self.zoneout and set(CELLS[self.cell].states) & set(SCALED_BY):
             raise ValueError(
                 f"the cell {self.cell!r} holds its state by a normaliser, of which zoneout= has no mean for inference; "

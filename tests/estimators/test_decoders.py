@@ -92,6 +92,8 @@ def test_what_cannot_be_is_refused_by_name(rng):
         (small(), X.reshape(12, -1, 2), y, "X has three axes"),
         (small(decoder="recurrent", linear_skip=True), X, y, "belong to decoder='dense'"),
         (small(teacher_forcing=(0.5, 2.0)), X, y, "teacher_forcing must be a number from 0 to 1 or two"),
+        (small(teacher_forcing=0.5), X, y, "set teacher_forcing=0.0, or decoder='recurrent'"),
+        (small(teacher_forcing=(0.0, 0.1)), X, y, "decoder='dense' reads none"),
         (small(decoder="transformer"), X, y, "'decoder' parameter"),
     ]
     for model, rows, targets, words in cases:

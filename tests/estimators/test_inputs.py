@@ -170,6 +170,12 @@ def test_numbers_too_large_are_named_with_column_and_fix(small, wave, dtype, num
         model.predict(X.to_numpy())
 
 
+def test_single_precision_rows_of_a_double_precision_model_warn_of_nothing(small, wave):
+    X, y = wave
+    model = small(dtype="float64").fit(X.astype(np.float32), y)  # any warning would be an error
+    assert model.predict(X.astype(np.float32)).shape == y.shape
+
+
 def test_weights_that_cannot_be_used_are_refused(small, wave):
     X, y = wave
     with pytest.raises(ValueError, match=r"[Nn]egative"):

@@ -74,7 +74,7 @@ def test_a_learned_start_changes_with_training(windows):
         (LSTMRegressor((4, 5), residual=True), "equal width"),
         (LSTMRegressor((4, 5), dilations=[1]), "one a layer"),
         (LSTMRegressor(4, dilations=[1.5]), "positive integers"),
-        (LSTMRegressor(4, dilations=[T + 1]), "reach beyond windows"),
+        (LSTMRegressor(4, dilations=[T + 1]), f"does not fit into windows of {T} steps"),
         (LSTMRegressor(4, bidirectional="both"), "'bidirectional' parameter"),
     ],
 )

@@ -138,7 +138,7 @@ def _gru_step(x, h, p):
 
 def test_what_does_not_go_together_is_refused():
     for field in ({"attention": "dot"}, {"linear_skip": True}):
-        with pytest.raises(ValueError, match="belong to decoder='dense'"):
+        with pytest.raises(ValueError, match=r"belong to decoder='dense'.* 'recurrent_attention' attends by itself"):
             NetworkSpec(4, 1, (3,), 2, decoder="recurrent", **field)
     with pytest.raises(ValueError, match="decoder must be one of"):
         NetworkSpec(4, 1, (3,), 2, decoder="transformer")

@@ -161,8 +161,13 @@ def test_inference_has_no_dropout_and_the_mean_of_zoneout(rng):
         ({"dropout": 1.0}, "dropout must be a rate"),
         ({"zoneout": -0.1}, "zoneout must be a rate"),
         ({"recurrent_dropout": float("nan")}, "recurrent_dropout must be a rate"),
-        ({"zoneout": 0.1, "cell": "slstm"}, "no mean for inference"),
-        ({"dropout": 0.1, "decoder": "recurrent"}, "belong to decoder='dense'"),
+        ({"zoneout": 0.1, "cell": "slstm"}, "no mean for inference; take dropout= or recurrent_dropout="),
+        ({"recurrent_dropout": 0.1, "cell": "mingru"}, "no recurrent multiply .* take dropout= or zoneout="),
+        ({"recurrent_dropout": 0.1, "cell": "minlstm"}, "no recurrent multiply .* take dropout= or zoneout="),
+        (
+            {"dropout": 0.1, "decoder": "recurrent"},
+            "belong to decoder='dense', got 'recurrent'; set that, or .* alpha=",
+        ),
     ],
 )
 def test_noise_without_meaning_is_refused(fields, message):
@@ -246,7 +251,7 @@ def test_the_seed_and_the_step_choose_the_masks(rng):
 def test_the_cpu_refuses_what_its_kernels_do_not_have(cell, rng):
     if CELLS[cell].recurrent:
         spec = network(cell=cell, recurrent_dropout=0.1)
-        with pytest.raises(ValueError, match="no recurrent_dropout= for the cell"):
+        with pytest.raises(ValueError, match=r"no recurrent_dropout= for the cell .* dropout= or zoneout=, or device="):
             step_gradient(CPU, spec, step_rule(), random_params(rng, spec), series_windows(rng, spec))
         if JIT_DISABLED:  # a network trained elsewhere has its gradient by the inputs
             x = np.zeros((1, spec.n_timesteps, spec.n_features))

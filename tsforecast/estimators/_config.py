@@ -89,11 +89,14 @@ def network_fields(model, n_timesteps: int, n_features: int, n_outputs: int) -> 
     sizes = (sizes,) if isinstance(sizes, Integral) else tuple(sizes)
     if not sizes or any(not isinstance(s, Integral) or s < 1 for s in sizes):
         raise ValueError(f"hidden_layer_sizes must be a positive integer or several, got {model.hidden_layer_sizes!r}")
-    if model.season_length > n_timesteps:
-        raise DataError(
-            f"season_length={model.season_length} does not fit into windows of {n_timesteps} steps; "
-            "lengthen the windows or lower season_length"
-        )
+    dilations = () if model.dilations is None else tuple(model.dilations)
+    longest_dilation = max((d for d in dilations if isinstance(d, Integral)), default=1)
+    for name, longest in (("season_length", model.season_length), ("dilations", longest_dilation)):
+        if longest > n_timesteps:
+            raise DataError(
+                f"{name}={getattr(model, name)} does not fit into windows of {n_timesteps} steps, which have "
+                f"{n_timesteps * n_features} feature(s) in all; lengthen the windows or lower {name}"
+            )
     return {
         "n_timesteps": int(n_timesteps),
         "n_features": int(n_features),
@@ -175,15 +178,20 @@ def train_config(model, n_windows: int) -> TrainConfig:
         tol=float(model.tol),
         n_iter_no_change=int(model.n_iter_no_change),
         n_jobs=n_threads(model.n_jobs),
-        teacher_forcing=_teacher_forcing(model.teacher_forcing),
+        teacher_forcing=_teacher_forcing(model.teacher_forcing, model.decoder),
     )
 
 
-def _teacher_forcing(given) -> tuple[float, float]:
+def _teacher_forcing(given, decoder: str) -> tuple[float, float]:
     """Probabilities in the first and the last epoch; a single number goes down to 0."""
     pair = [float(p) for p in ((given, 0.0) if isinstance(given, Real) else given)]
     if len(pair) != 2 or not all(0.0 <= p <= 1.0 for p in pair):
         raise ValueError(f"teacher_forcing must be a number from 0 to 1 or two of them, got {given!r}")
+    if decoder == "dense" and any(pair):
+        raise ValueError(
+            f"teacher_forcing={given!r} tells a recurrent decoder true values, and decoder='dense' reads none; set "
+            "teacher_forcing=0.0, or decoder='recurrent' or 'recurrent_attention'"
+        )
     return pair[0], pair[1]
 
 

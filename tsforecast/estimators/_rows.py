@@ -42,7 +42,7 @@ def _future_width(model, width: int, shape: tuple[int, int] | None) -> int:
         )
     if n >= width:
         raise DataError(
-            f"X has {width} columns, but the known-future inputs alone take {n} (n_future_features="
+            f"X has {width} feature(s), but the known-future inputs alone take {n} (n_future_features="
             f"{model.n_future_features} for each of {model.n_outputs_} outputs), and a window stands before them"
         )
     return n

@@ -146,9 +146,9 @@ def check_magnitude(values: np.ndarray, dtype: str, *, what: str, names=None, ra
     NaN passes (it may lie between the series of a panel, where no window reaches); infinity does not.
     ``raw`` holds the same cells before standardising, for the message.
     """
-    if not values.size or np.fmax.reduce(np.abs(values), axis=None) <= LIMITS[dtype]:
+    if not values.size or float(np.fmax.reduce(np.abs(values), axis=None)) <= LIMITS[dtype]:
         return
-    worst = np.abs(values) > LIMITS[dtype]
+    worst = np.abs(values, dtype=np.float64) > LIMITS[dtype]
     if not worst.any():  # all NaN
         return
     row, column = np.argwhere(worst)[0]

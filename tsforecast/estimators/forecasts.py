@@ -161,7 +161,9 @@ class FittedMethods:
         -------
         attributions : ndarray of shape (n, T, F)
             In units of the target, oldest step first. They add up to ``predict(X) - predict(baseline)`` [1]_; a warning
-            tells where they do not. An array with ``to_frame()`` and ``plot()``.
+            tells where they do not. With ``loss="quantile"`` they explain the network's output for the quantile nearest
+            0.5, and add up to its difference; where quantiles cross, ``predict`` sorts them and returns another one. An
+            array with ``to_frame()`` and ``plot()``.
 
         Raises
         ------

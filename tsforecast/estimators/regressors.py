@@ -71,7 +71,9 @@ class LSTMRegressor(RecurrentRegressor):
         that the row before has left, so that memory reaches beyond it, though the gradient does not. Training cuts the
         rows into ``batch_size`` stretches and goes through them side by side, each from a zero state; ``"auto"`` makes
         these at least 20 rows long. Forecasts depend on the rows before: ``predict`` starts from a zero state, so give
-        it enough of the past to warm up on. Needs ``shuffle=False``.
+        it enough of the past to warm up on. Needs ``shuffle=False``. Rows that overlap are refused where ``X`` is a
+        view of the series, as ``sliding_windows`` returns it; in a copy nobody can tell an overlap from a series that
+        repeats itself.
     shuffle : bool, default=True
         Visit windows in a new order each epoch.
     random_state : int, RandomState instance or None, default=None
@@ -161,7 +163,8 @@ class LSTMRegressor(RecurrentRegressor):
     teacher_forcing : float or pair of float, default=0.0
         Probability that a recurrent decoder reads the true value of the step before in training, not its own output
         (scheduled sampling, Bengio et al. 2015): in the first and the last of ``max_iter`` epochs, in a straight line
-        between them; a single number goes down to 0.
+        between them; a single number goes down to 0. Anything but 0 is refused with ``decoder="dense"``, whose outputs
+        do not read one another.
     peepholes : bool, default=False
         Let the gates see the cell: input and forget gate the old one, the output gate the new one [2]_.
     coupled_gates : bool, default=False

@@ -211,8 +211,8 @@ def _check_supported(spec: NetworkSpec) -> None:
         )
     if spec.recurrent_dropout and CELL_SHAPES[spec.cell].reads_h:
         raise ValueError(
-            f"the cpu backend has no recurrent_dropout= for the cell {spec.cell!r}; take dropout= or zoneout=, or the "
-            "reference backend"
+            f"the cpu backend has no recurrent_dropout= for the cell {spec.cell!r}; take dropout= or zoneout=, or "
+            "device='reference'"
         )
 
 
