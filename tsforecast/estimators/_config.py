@@ -90,7 +90,7 @@ def network_fields(model, n_timesteps: int, n_features: int, n_outputs: int) -> 
     if not sizes or any(not isinstance(s, Integral) or s < 1 for s in sizes):
         raise ValueError(f"hidden_layer_sizes must be a positive integer or several, got {model.hidden_layer_sizes!r}")
     dilations = () if model.dilations is None else tuple(model.dilations)
-    longest_dilation = max((d for d in dilations if isinstance(d, Integral)), default=1)
+    longest_dilation = max((int(d) for d in dilations if isinstance(d, Integral)), default=1)
     for name, longest in (("season_length", model.season_length), ("dilations", longest_dilation)):
         if longest > n_timesteps:
             raise DataError(
