@@ -118,7 +118,9 @@ def _minimal(x: list[Array], p: Params, is_lstm: bool) -> list[Array]:
         sums = chain([x_t, one[:, :1]], [p["w_x"], p["b"][None]])  # 1a
         *gates, g = np.split(sums, 3 if is_lstm else 2, axis=1)  # 2a
         if is_lstm:
-            above_i, above_f = (one + _exp(0 - a, 37.0) for a in gates)  # 2c
+            x_i, x_f = (0 - a for a in gates)
+            beyond = np.maximum(np.maximum(x_i, x_f), 37.0) - 37.0
+            above_i, above_f = (one + _exp(x - beyond, 37.0) for x in (x_i, x_f))  # 2c
             w = above_f * (one / (above_i + above_f))
         else:
             w = one / _sigmoid_denominator(gates[0])  # 2b

@@ -9,8 +9,10 @@ rows of the weights, S = D + 1 + Hp. For every row of all steps, and then step b
     2c   u      = exp(-a_i), exp(-a_f);  r = 1 / (2 + u_i + u_f);  w = (1 + u_f) r      minLSTM
     3a   h_t    = h_{t-1} + w (g - h_{t-1})
 
-2c is s_i / (s_i + s_f) by one division, and serves its derivatives, too: w u_i r by a_i and -(1 - w) u_f r by a_f. Sums
-of gates are taken to be at most ``BOUND`` in size, where a sigmoid is 0 or 1 to the last bit of float64.
+2c is s_i / (s_i + s_f) by one division, and serves its derivatives, too: w u_i r by a_i and -(1 - w) u_f r by a_f.
+Where one of a_i and a_f is below ``-BOUND``, both are raised until none is: beside e^37 the ones of 2c are nothing to
+the last bit of float64, and what counts is the ratio of u_i and u_f. From above they are cut off at ``BOUND``, where u
+is nothing beside 1.
 
 L. Feng et al.: Were RNNs All We Needed?, 2024.
 
@@ -22,7 +24,7 @@ from __future__ import annotations
 
 from tsforecast.backends.cpu.activations import exp, sigmoid
 from tsforecast.backends.cpu.jit import inlined, kernel
-from tsforecast.backends.cpu.lanes import LANES, clamp, fma, load, splat, store
+from tsforecast.backends.cpu.lanes import LANES, clamp, fma, larger, load, splat, store
 from tsforecast.backends.cpu.layer import Kernels, weight_gradient
 from tsforecast.backends.cpu.tile import multiply
 
@@ -39,7 +41,9 @@ def make_kernels(is_lstm: bool) -> Kernels:
         """Lines 2b and 2c for the units of one block, from their sums: ``w`` and the minLSTM's two derivatives."""
         if is_lstm:
             one, zero, bound = splat(z, 1), splat(z, 0), splat(z, BOUND)
-            u_i, u_f = exp(clamp(zero - load(z, at), bound)), exp(clamp(zero - load(z, at + LANES), bound))
+            x_i, x_f = zero - load(z, at), zero - load(z, at + LANES)
+            beyond = larger(larger(x_i, x_f), bound) - bound
+            u_i, u_f = exp(clamp(x_i - beyond, bound)), exp(clamp(x_f - beyond, bound))
             above_i, above_f = one + u_i, one + u_f
             r = one / (above_i + above_f)
             w = above_f * r

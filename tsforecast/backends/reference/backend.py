@@ -130,13 +130,12 @@ class ReferenceBackend:
         given = None
         for rows in _chunks(len(windows), 1 if spec.stateful else CHUNK_ROWS):
             weights = windows.weights[rows].astype(np.float64)
-            if not weights.any():
-                continue
             z, future, frame, target = _read(spec, windows, rows)
             output, tape = network.forward(spec, w, z, future, given=given)
             given = tape.last_states() if spec.stateful else None
-            loss, _ = losses.batch_loss(rule, _by_quantile(spec, output), frame.to_network(target), weights)
-            total += loss * weights.sum()
+            if weights.any():  # a row without any hands its states on all the same
+                loss, _ = losses.batch_loss(rule, _by_quantile(spec, output), frame.to_network(target), weights)
+                total += loss * weights.sum()
         return float(total / total_weight)
 
     def predict(
