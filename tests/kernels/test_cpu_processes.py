@@ -60,7 +60,7 @@ def _start(code, tmp_path=None, **environment):
         tmp_path or Path(os.environ["TSFORECAST_CACHE_DIR"])
     ) / f"{hashlib.sha256(code.encode()).hexdigest()[:16]}.py"
     if not script.exists():  # another process may be reading it
-    script.parent.mkdir(parents=True, exist_ok=True)
+        script.parent.mkdir(parents=True, exist_ok=True)
         script.write_text(code)
     env = {**os.environ, "PYTHONPATH": str(REPOSITORY), **environment}
     return subprocess.Popen(
