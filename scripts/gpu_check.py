@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -95,7 +96,9 @@ class Check:
     def values(self) -> list[dict]:
         from gpu_values import values
 
-        sizes = [(4, 1), (4, 2)] if self.smoke else [(u, n) for u in (16, 32, 50, 64, 96, 128, 256) for n in (1, 2)]
+        sizes = [(u, n, "none") for u in (16, 32, 50, 64, 96, 128, 256) for n in (1, 2)]
+        sizes += [(u, n, "concat") for u in (16, 50, 128, 256) for n in (1, 2)]
+        sizes = [(4, 1, "none"), (4, 2, "concat")] if self.smoke else sizes
         data = (3, 5) if self.smoke else (24, 64)
         return self.each(lambda *case: values(self.device, *case, *data), sizes)
 
@@ -141,8 +144,8 @@ def one_of_each() -> None:
     from gpu_peers import Job
     from gpu_timing import RULE, Ours
 
-    for units in (16, 64, 200):
-        job = Job.make(units, 2, 9, 5, 2)
+    for units, network in itertools.product((16, 64, 200), ({}, {"bidirectional": "concat"})):
+        job = Job.make(units, 2, 9, 5, 2, **network)
         ours = Ours(job, np.arange(len(job.x)))
         ours.epoch()
         ours.backend.evaluate(job.spec, RULE, job.params, ours.windows, 1)

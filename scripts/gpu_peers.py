@@ -33,9 +33,11 @@ class Job:
     rate: float = 1e-3
 
     @staticmethod
-    def make(units: int, layers: int, batch: int, n_timesteps: int, n_batches: int, n_features: int = 1) -> Job:
+    def make(
+        units: int, layers: int, batch: int, n_timesteps: int, n_batches: int, n_features: int = 1, **network
+    ) -> Job:
         rng = np.random.default_rng(0)
-        spec = NetworkSpec(n_timesteps, n_features, (units,) * layers, 1)
+        spec = NetworkSpec(n_timesteps, n_features, (units,) * layers, 1, **network)
         n = batch * n_batches
         x, y = rng.normal(size=(n, n_timesteps, n_features)), rng.normal(size=(n, 1))
         params = rng.uniform(-1, 1, spec.n_params) / np.sqrt(units)
@@ -47,18 +49,21 @@ class Job:
 
 
 class Network(torch.nn.Module):
-    """``torch.nn.LSTM`` and a dense head on its last state, with the weights of a job."""
+    """``torch.nn.LSTM``, of one direction or two side by side, and a dense head on its last states; a job's weights."""
 
     def __init__(self, job: Job, device: str):
         super().__init__()
         spec = job.spec
-        self.lstm = torch.nn.LSTM(spec.n_features, spec.hidden_sizes[0], len(spec.hidden_sizes), batch_first=True)
-        self.head = torch.nn.Linear(spec.hidden_sizes[-1], spec.n_outputs)
+        units, n_layers, is_both = spec.hidden_sizes[0], len(spec.hidden_sizes), spec.bidirectional == "concat"
+        self.lstm = torch.nn.LSTM(spec.n_features, units, n_layers, batch_first=True, bidirectional=is_both)
+        self.n_directions = 1 + is_both
+        self.head = torch.nn.Linear(self.n_directions * units, spec.n_outputs)
         self.named = {"head.w": self.head.weight, "head.b": self.head.bias}
-        for i in range(len(spec.hidden_sizes)):
+        for run in spec.topology.runs:
+            own = f"l{run.layer}_reverse" if run.reverse else f"l{run.layer}"
             for name, theirs in (("w_x", "weight_ih"), ("w_h", "weight_hh"), ("b", "bias_ih")):
-                self.named[f"layers.{i}.{name}"] = getattr(self.lstm, f"{theirs}_l{i}")
-            torch.nn.init.zeros_(getattr(self.lstm, f"bias_hh_l{i}").requires_grad_(False))
+                self.named[run.name + name] = getattr(self.lstm, f"{theirs}_{own}")
+            torch.nn.init.zeros_(getattr(self.lstm, f"bias_hh_{own}").requires_grad_(False))
         views = spec.views(job.params)
         with torch.no_grad():
             for name, parameter in self.named.items():
@@ -66,7 +71,8 @@ class Network(torch.nn.Module):
         self.to(device)
 
     def forward(self, x):
-        return self.head(self.lstm(x)[0][:, -1])
+        last_states = self.lstm(x)[1][0]
+        return self.head(torch.cat(list(last_states[-self.n_directions :]), dim=1))
 
     def flat(self, spec: NetworkSpec, what=lambda parameter: parameter.detach()) -> np.ndarray:
         """Weights, or what else belongs to each, as our flat vector."""

@@ -24,9 +24,11 @@ def of_torch(job: Job, cotangent: np.ndarray, device: str) -> list[np.ndarray]:
     return [outputs.detach().cpu().numpy(), dparams, x.grad.cpu().numpy()]
 
 
-def values(device: str, units: int, layers: int, n_timesteps: int = 24, n_rows: int = 64) -> dict:
+def values(
+    device: str, units: int, layers: int, bidirectional: str = "none", n_timesteps: int = 24, n_rows: int = 64
+) -> dict:
     """Errors of outputs, weight gradients and input gradients, all against float64 on the CPU."""
-    job = Job.make(units, layers, n_rows, n_timesteps, 1, n_features=3)
+    job = Job.make(units, layers, n_rows, n_timesteps, 1, n_features=3, bidirectional=bidirectional)
     cotangent = np.random.default_rng(2).normal(size=(n_rows, 1)).astype(np.float32)
     exact = get_backend("cpu").gradient(
         job.spec, job.params.astype(float), job.x.astype(float), cotangent.astype(float)
@@ -36,7 +38,7 @@ def values(device: str, units: int, layers: int, n_timesteps: int = 24, n_rows: 
         set_tf32(allowed)
         found[name] = of_torch(job, cotangent, device)
     set_tf32(False)
-    row: dict = {"units": units, "layers": layers}
+    row: dict = {"units": units, "layers": layers, "bidirectional": bidirectional}
     for name, three in found.items():
         row[name] = max(relative(a, b) for a, b in zip(three, exact, strict=True))
     return row

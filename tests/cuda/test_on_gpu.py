@@ -73,6 +73,22 @@ def test_epochs_equal_the_reference(cuda, solver, bounds, rng):
     close(ours.params, theirs.params, 1e-4)
 
 
+NETWORKS = [{"bidirectional": "concat"}, {"bidirectional": "sum", "residual": True}, {"residual": True}]
+
+
+@pytest.mark.parametrize("units", [16, 50, 128, 200])
+@pytest.mark.parametrize("network", NETWORKS, ids=str)
+def test_networks_that_are_no_chain_equal_the_cpu(cuda, network, units, rng):
+    spec = NetworkSpec(24, 3, (units,) * 3, 2, **network)
+    params = (random_params(rng, spec) / np.sqrt(units)).astype(np.float32)
+    x, cotangent = rng.normal(size=(70, 24, 3)).astype(np.float32), rng.normal(size=(70, 2)).astype(np.float32)
+    runs = [cuda.gradient(spec, params, x, cotangent) for _ in range(2)]
+    theirs = get_backend("cpu").gradient(spec, params.astype(float), x.astype(float), cotangent.astype(float))
+    for ours, again, exact in zip(*runs, theirs, strict=True):
+        close(ours, exact, 1e-5)
+        np.testing.assert_array_equal(ours, again)
+
+
 def training(backend, units, n_steps, batch=64, n_timesteps=24):
     """Loss of every step, and the weights after them, on windows of a noisy wave; all in float32."""
     rng = np.random.default_rng(5)

@@ -1,6 +1,9 @@
 """Every barrier of the CUDA kernels is taken out in turn: the simulator has to see that it is missing."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import simulator
 from kernel_cases import random_params
 from races import SimulationError
@@ -12,16 +15,17 @@ from tsforecast.spec import NetworkSpec
 # Nothing is shared between these and the barrier after or before them: the head gives each output to the thread that
 # takes its loss, and a layer meets again before its first step.
 SPARE = 2
+NETWORKS = {"chain": {}, "other": {"bidirectional": "concat", "residual": True}}
 
 
 class Calls:
     """Short calls of everything that launches kernels; three tiles for the two blocks of the simulated device."""
 
-    def __init__(self):
+    def __init__(self, settings):
         rng = np.random.default_rng(1)
         self.backend, self.rule = get_backend("cuda"), StepRule(max_grad_norm=0.5)
-        self.spec = NetworkSpec(2, 1, (2, 2), 1, window_norm="standard", season_length=1)
-        self.plain = NetworkSpec(2, 1, (2, 2), 1)
+        self.plain = NetworkSpec(2, 1, (2, 2), 1, **settings)
+        self.spec = replace(self.plain, window_norm="standard", season_length=1)
         self.params = random_params(rng, self.spec).astype(np.float32)
         self.series, self.starts = rng.normal(size=12).astype(np.float32), np.arange(9, dtype=np.int64)
         self.windows = Windows(self.series, self.starts, self.series, self.starts + 2, np.ones(9, np.float32))
@@ -51,9 +55,10 @@ def is_seen_missing(barrier, calls):
     return False
 
 
-def test_no_barrier_can_be_lost_unseen(monkeypatch):
+@pytest.mark.parametrize("network", NETWORKS)
+def test_no_barrier_can_be_lost_unseen(network, monkeypatch):
     monkeypatch.setitem(epoch.BLOCKS_PER_PROCESSOR, 16, 1)  # so that a block has two of the tiles
-    calls, where = Calls(), {}
+    calls, where = Calls(NETWORKS[network]), {}
     for call in (calls.predict, calls.differentiate, calls.evaluate, calls.train):
         met = set()
         with simulator.options(watch=True, met=met):

@@ -20,10 +20,11 @@ from numba import cuda, float32, int64
 
 from tsforecast.backends.cuda.activations import ONE, ZERO
 from tsforecast.backends.cuda.jit import beyond, device, kernel, load, renewed, store
+from tsforecast.backends.cuda.links import window_gradient
 from tsforecast.backends.cuda.losses import tile_loss
 from tsforecast.backends.cuda.network import make_network
 from tsforecast.backends.cuda.optimizers import DECAY, N_SCALARS, SHARE
-from tsforecast.backends.cuda.plan import D_OUT, FEATURES, N_NET, OUT, OUTPUTS, PARAMS, QUANTILES, ROWS, STEPS, WIDTH, X
+from tsforecast.backends.cuda.plan import D_OUT, FEATURES, OUT, OUTPUTS, PARAMS, QUANTILES, ROWS, STEPS
 from tsforecast.backends.cuda.step import make_step
 from tsforecast.backends.cuda.sums import make_barrier, make_block_sum, make_grid_sum
 from tsforecast.backends.cuda.windows import in_units_of_data, read_windows, season_base
@@ -38,9 +39,9 @@ def _geometry(padded: int) -> tuple[int, int, int]:
 
 
 @lru_cache
-def make_train(padded: int, cell: str, parts: bool):
+def make_train(padded: int, cell: str, is_chain: bool, parts: bool):
     """The kernel ``train``; ``parts`` tells whether several blocks work on one model."""
-    network = make_network(padded, cell)
+    network = make_network(padded, cell, is_chain)
     forward, backward = network.forward, network.backward
     THREADS, N_SHARED, N_WARPS = _geometry(padded)
     block_sum, grid_sum, barrier = make_block_sum(THREADS), make_grid_sum(THREADS), make_barrier(parts)
@@ -135,9 +136,9 @@ def make_train(padded: int, cell: str, parts: bool):
 
 
 @lru_cache
-def make_infer(padded: int, cell: str):
+def make_infer(padded: int, cell: str, is_chain: bool):
     """The kernel ``infer``: forecasts, or losses without learning. Blocks take tiles of four rows in turn."""
-    forward = make_network(padded, cell).forward
+    forward = make_network(padded, cell, is_chain).forward
     THREADS, N_SHARED, N_WARPS = _geometry(padded)
     block_sum = make_block_sum(THREADS)
 
@@ -181,10 +182,10 @@ def make_infer(padded: int, cell: str):
 
 
 @lru_cache
-def make_differentiate(padded: int, cell: str):
+def make_differentiate(padded: int, cell: str, is_chain: bool):
     """The kernel ``differentiate``: outputs, and gradients of ``sum(outputs * cotangent)``."""
-    network = make_network(padded, cell)
-    forward, backward, derive_inputs = network.forward, network.backward, network.derive_inputs
+    network = make_network(padded, cell, is_chain)
+    forward, backward, derive_windows = network.forward, network.backward, network.derive_windows
     THREADS, N_SHARED, _ = _geometry(padded)
 
     @kernel(THREADS, BLOCKS_PER_PROCESSOR[padded])
@@ -204,7 +205,7 @@ def make_differentiate(padded: int, cell: str):
             load(table, OUTPUTS) * load(table, QUANTILES),
             load(table, PARAMS),
         )
-        T, F, x, width = load(table, STEPS), load(table, FEATURES), load(table, N_NET + X), load(table, N_NET + WIDTH)
+        T, F = load(table, STEPS), load(table, FEATURES)
         mine, gradient = beyond(work, block * n_work), beyond(gradients, block * P)
         for tile in range(block, (len(rows) + 3) // 4, cuda.gridDim.x):
             first, n = 4 * tile, min(4, len(rows) - 4 * tile)
@@ -216,12 +217,10 @@ def make_differentiate(padded: int, cell: str):
                 if inside:
                     store(outputs, first * n_outputs + e, load(mine, load(table, OUT) + e))
             backward(params, table, mine, shared, gradient, tile == block, tid)
-            for k in range(0, F, padded):  # over the windows, which nothing reads any more
-                derive_inputs(params, table, N_NET, mine, x, width, k, tid)
-            cuda.syncthreads()
+            derive_windows(params, table, mine, tid)
             for e in range(tid, n * T * F, THREADS):
                 row, t, f = e // (T * F), e // F % T, e % F
-                store(dx, first * T * F + e, load(mine, x + (t * 4 + row) * width + f))
+                store(dx, first * T * F + e, window_gradient(table, mine, ROWS, row, t, f))
             cuda.syncthreads()
 
     return differentiate

@@ -214,9 +214,10 @@ class _Fleet:
             if not (first < last).any():
                 break
             launch(
-                epoch.make_train(self._plan.padded, self._spec.cell, False), (1, min(n, self._n_blocks)),
-                4 * self._plan.padded, self._table, self._is_weight, *self._data, self._frames, self._order,
-                self._batch_rows, scalars, self._store.upload("begins", first.astype(np.int32)),
+                epoch.make_train(self._plan.padded, self._spec.cell, self._plan.is_chain, False),
+                (1, min(n, self._n_blocks)), 4 * self._plan.padded, self._table, self._is_weight, *self._data,
+                self._frames, self._order, self._batch_rows, scalars,
+                self._store.upload("begins", first.astype(np.int32)),
                 self._store.upload("ends", last.astype(np.int32)), *self._rule_arrays, *self._state, self._gradients,
                 self._work, self._plan.n_work, self._store.room("totals", 3 * self._n_blocks), self._losses, done,
             )  # fmt: skip
@@ -249,10 +250,10 @@ class _Fleet:
         losses = self._store.room("tile_losses", len(self._held_tiles))
         rows = self._store.upload("rows", np.arange(self._held[-1], dtype=np.int32))
         launch(
-            epoch.make_infer(self._plan.padded, self._spec.cell), min(len(tiles), self._n_blocks),
-            4 * self._plan.padded, self._table, *self._held_data, self._held_frames, rows,
-            self._store.upload("tiles", tiles), *self._rule_arrays, self._state[0], self._work, self._plan.n_work, 1,
-            losses, self._store.room("no_forecasts", 1),
+            epoch.make_infer(self._plan.padded, self._spec.cell, self._plan.is_chain),
+            min(len(tiles), self._n_blocks), 4 * self._plan.padded, self._table, *self._held_data, self._held_frames,
+            rows, self._store.upload("tiles", tiles), *self._rule_arrays, self._state[0], self._work,
+            self._plan.n_work, 1, losses, self._store.room("no_forecasts", 1),
         )  # fmt: skip
         of_tiles = losses.copy_to_host()[: len(tiles)].astype(np.float64)
         return -np.bincount(tiles[:, 0], of_tiles, len(asked)) / self._held_weight

@@ -1,6 +1,7 @@
-"""The dense head on the last hidden state and the linear skip from the window, for a tile of R rows.
+"""The dense head on the last hidden states and the linear skip from the window, for a tile of R rows.
 
-Letters: H units of the last layer, KQ outputs, T steps, F features. Outputs and their derivatives are ``[R,KQ]``.
+Which runs the head reads, and in which columns, is said by the last links of the table. Letters: KQ outputs, T steps,
+F features. Outputs and their derivatives are ``[R,KQ]``.
 """
 
 from __future__ import annotations
@@ -10,34 +11,43 @@ from numba import cuda
 from tsforecast.backends.cuda.activations import ZERO
 from tsforecast.backends.cuda.jit import device, load, renewed, store
 from tsforecast.backends.cuda.plan import (
+    ADDS,
+    COLUMN,
     D_OUT,
+    END,
     FEATURES,
+    FROM,
     HEAD_B,
+    HEAD_LINKS,
     HEAD_W,
+    N_LINK,
     N_NET,
     OUT,
     OUTPUTS,
     QUANTILES,
+    SIZE,
     SKIP_W,
+    SOURCE,
     STEPS,
-    UNITS,
+    STRIDE,
     WIDTH,
-    H,
     X,
 )
 
 
 @device
-def head_forward(params, table, top, padded, work, tile_rows, tid, n_threads):
-    """Write the outputs; ``top`` is the place of the last layer in the table."""
+def head_forward(params, table, work, tile_rows, tid, n_threads):
+    """Write the outputs."""
     tid, n_outputs = renewed(tid), load(table, OUTPUTS) * load(table, QUANTILES)
     T, F, width = load(table, STEPS), load(table, FEATURES), load(table, N_NET + WIDTH)
     for e in range(tid, tile_rows * n_outputs, n_threads):
         row, o = e // n_outputs, e % n_outputs
-        h = load(table, top + H) + (T * tile_rows + row) * padded
         y = load(params, load(table, HEAD_B) + o)
-        for k in range(load(table, top + UNITS)):
-            y = cuda.fma(load(work, h + k), load(params, load(table, HEAD_W) + k * n_outputs + o), y)
+        for link in range(load(table, HEAD_LINKS), load(table, END), N_LINK):
+            h = load(table, link + FROM) + ((T - 1) * tile_rows + row) * load(table, link + STRIDE)
+            w = load(table, HEAD_W) + load(table, link + COLUMN) * n_outputs + o
+            for k in range(load(table, link + SIZE)):
+                y = cuda.fma(load(work, h + k), load(params, w + k * n_outputs), y)
         if load(table, SKIP_W) >= 0:
             for t in range(T):
                 x, w = (
@@ -59,18 +69,19 @@ def sum_of_rows(work, d_out, n_outputs, a, stride, tile_rows):
 
 
 @device
-def head_backward(table, top, padded, work, gradient, first, tile_rows, tid, n_threads):
+def head_backward(table, work, gradient, first, tile_rows, tid, n_threads):
     """Gradients of the head and the skip."""
     tid = renewed(tid)
-    n_outputs, units = load(table, OUTPUTS) * load(table, QUANTILES), load(table, top + UNITS)
+    n_outputs = load(table, OUTPUTS) * load(table, QUANTILES)
     T, F, width = load(table, STEPS), load(table, FEATURES), load(table, N_NET + WIDTH)
     d_out = load(table, D_OUT)
-    for e in range(tid, units * n_outputs, n_threads):
-        k, o = e // n_outputs, e % n_outputs
-        total = sum_of_rows(
-            work, d_out + o, n_outputs, load(table, top + H) + T * tile_rows * padded + k, padded, tile_rows
-        )
-        add_gradient(gradient, load(table, HEAD_W) + e, total, first)
+    for link in range(load(table, HEAD_LINKS), load(table, END), N_LINK):
+        stride, is_first = load(table, link + STRIDE), first and load(table, link + ADDS) == 0
+        h = load(table, link + FROM) + (T - 1) * tile_rows * stride
+        w = load(table, HEAD_W) + load(table, link + COLUMN) * n_outputs
+        for e in range(tid, load(table, link + SIZE) * n_outputs, n_threads):
+            total = sum_of_rows(work, d_out + e % n_outputs, n_outputs, h + e // n_outputs, stride, tile_rows)
+            add_gradient(gradient, w + e, total, is_first)
     for o in range(tid, n_outputs, n_threads):
         total = load(work, d_out + o)
         for row in range(1, tile_rows):
@@ -86,13 +97,15 @@ def head_backward(table, top, padded, work, gradient, first, tile_rows, tid, n_t
 
 
 @device
-def head_input(params, table, top, work, row, unit):
-    """Derivative by the last hidden state of one unit of one row."""
+def head_input(params, table, layer, work, row, unit):
+    """Derivative by the last hidden state of one unit of one row of a run."""
     n_outputs, dh = load(table, OUTPUTS) * load(table, QUANTILES), ZERO
-    if unit < load(table, top + UNITS):
-        d_out, w = load(table, D_OUT) + row * n_outputs, load(table, HEAD_W) + unit * n_outputs
-        for o in range(n_outputs):
-            dh = cuda.fma(load(work, d_out + o), load(params, w + o), dh)
+    for link in range(load(table, HEAD_LINKS), load(table, END), N_LINK):
+        if load(table, link + SOURCE) == layer and unit < load(table, link + SIZE):
+            d_out = load(table, D_OUT) + row * n_outputs
+            w = load(table, HEAD_W) + (load(table, link + COLUMN) + unit) * n_outputs
+            for o in range(n_outputs):
+                dh = cuda.fma(load(work, d_out + o), load(params, w + o), dh)
     return dh
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from tsforecast.backends.cuda.plan import ROWS
 from tsforecast.spec import CELLS, NetworkSpec
 
 LAUNCH_SECONDS = 0.25
-# A low guess of what a block computes in a second, and of the least time that a step of a layer takes.
+# A low guess of what a block computes in a second, and of the least time that a step of a run takes.
 BLOCK_OPERATIONS, STEP_SECONDS = 3e10, 2e-6
 
 
@@ -38,11 +37,8 @@ def row_tiles(
 
 def batches_at_once(spec: NetworkSpec, batch_size: int, n_blocks: int) -> int:
     """Batches that take about ``LAUNCH_SECONDS``, by a low guess of the device's speed."""
-    widths = (spec.n_features, *spec.hidden_sizes)
-    n_gates, pairs = CELLS[spec.cell].n_gates, pairwise(widths)
-    operations = sum(2 * n_gates * units * (below + 1 + units) for below, units in pairs)
+    n_gates, runs = CELLS[spec.cell].n_gates, spec.topology.runs
+    operations = sum(2 * n_gates * run.units * (run.inputs + 1 + run.units) for run in runs)
     n_rounds = -(-batch_size // (ROWS * n_blocks))
-    of_a_round = 3 * spec.n_timesteps * max(
-        ROWS * operations / BLOCK_OPERATIONS, STEP_SECONDS * len(spec.hidden_sizes)
-    )  # fmt: skip
+    of_a_round = 3 * spec.n_timesteps * max(ROWS * operations / BLOCK_OPERATIONS, STEP_SECONDS * len(runs))
     return max(1, int(LAUNCH_SECONDS / (n_rounds * of_a_round)))

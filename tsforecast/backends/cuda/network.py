@@ -1,4 +1,4 @@
-"""The whole network on a tile of four rows: layers and head, forward and backward."""
+"""The whole network on a tile of four rows: runs and head, forward and backward."""
 
 from __future__ import annotations
 
@@ -7,15 +7,32 @@ from types import SimpleNamespace
 
 from numba import cuda
 
-from tsforecast.backends.cuda.activations import ZERO
 from tsforecast.backends.cuda.head import head_backward, head_forward, head_input
-from tsforecast.backends.cuda.jit import device, load
+from tsforecast.backends.cuda.jit import device, load, renewed
 from tsforecast.backends.cuda.layer import make_layer
-from tsforecast.backends.cuda.plan import D_H, H_SLOT, INPUTS, LAYERS, N_LAYER, N_NET, ROWS, UNITS, WIDTH, X_SLOT, H, X
+from tsforecast.backends.cuda.links import read_links, sum_links
+from tsforecast.backends.cuda.plan import (
+    COPIES,
+    D_H,
+    D_X,
+    H_SLOT,
+    INPUTS,
+    LINKS,
+    N_LAYER,
+    N_NET,
+    ROWS,
+    SUMS,
+    TOP,
+    UNITS,
+    WIDTH,
+    X_SLOT,
+    H,
+    X,
+)
 
 
 @lru_cache
-def make_network(padded: int, cell: str) -> SimpleNamespace:
+def make_network(padded: int, cell: str, is_chain: bool) -> SimpleNamespace:
     """Device functions for networks whose layers have up to ``padded`` units; every thread of the block calls them."""
     layers = make_layer(padded, cell)
     layer_forward, layer_backward = layers.forward, layers.backward
@@ -25,29 +42,47 @@ def make_network(padded: int, cell: str) -> SimpleNamespace:
     @device
     def forward(params, table, work, shared, tid):
         """From the windows of the tile to its outputs. Begins and ends with a barrier."""
-        top = N_NET + (load(table, LAYERS) - 1) * N_LAYER
         cuda.syncthreads()
-        for layer in range(N_NET, top + 1, N_LAYER):
+        for layer in range(N_NET, load(table, LINKS), N_LAYER):
+            if not is_chain and load(table, layer + COPIES) != 0:
+                read_links(table, layer, work, ROWS, tid, THREADS)
+                cuda.syncthreads()
             layer_forward(params, table, layer, work, shared, tid)
-        head_forward(params, table, top, padded, work, ROWS, tid, THREADS)
+        head_forward(params, table, work, ROWS, tid, THREADS)
         cuda.syncthreads()
 
     @device
     def backward(params, table, work, shared, gradient, first, tid):
         """From the derivatives by the outputs to the gradient. Begins and ends with a barrier."""
-        top = N_NET + (load(table, LAYERS) - 1) * N_LAYER
+        top = load(table, TOP)
         cuda.syncthreads()
-        head_backward(table, top, padded, work, gradient, first, ROWS, tid, THREADS)
-        dh = head_input(params, table, top, work, tid & 3, tid >> 2)
-        for above in range(load(table, LAYERS)):
-            at = top - above * N_LAYER
-            layer_backward(params, table, at, work, shared, dh, above > 0, gradient, first, tid)
-            dh = ZERO
+        head_backward(table, work, gradient, first, ROWS, tid, THREADS)
+        for at in range(top, N_NET - 1, -N_LAYER):
+            if not is_chain and load(table, at + SUMS) != 0:
+                sum_links(table, at, work, ROWS, tid, THREADS)
+                cuda.syncthreads()
+            mine = renewed(tid)
+            dh = head_input(params, table, at, work, mine & 3, mine >> 2)
+            layer_backward(params, table, at, work, shared, dh, load(table, at + D_H) >= 0, gradient, first, tid)
             units, width, inputs = load(table, at + UNITS), load(table, at + WIDTH), load(table, at + INPUTS)
             derive_weights(table, at, work, load(table, at + H), padded, units, H_SLOT, gradient, first, tid)
             derive_weights(table, at, work, load(table, at + X), width, inputs, X_SLOT, gradient, first, tid)
-            if at > N_NET:
-                derive_inputs(params, table, at, work, load(table, at - N_LAYER + D_H), padded, 0, tid)
+            to = load(table, at + D_X)
+            if to >= 0:
+                if not is_chain:  # x gives way
+                    cuda.syncthreads()
+                for k in range(0, padded if is_chain else width, padded):
+                    derive_inputs(params, table, at, work, to, width, k, tid)
             cuda.syncthreads()
 
-    return SimpleNamespace(forward=forward, backward=backward, derive_inputs=derive_inputs)
+    @device
+    def derive_windows(params, table, work, tid):
+        """Derivatives by what the runs of the first layer read, in its place. Ends with a barrier."""
+        for layer in range(N_NET, load(table, LINKS), N_LAYER):
+            if load(table, layer + D_X) < 0:
+                width = load(table, layer + WIDTH)
+                for k in range(0, width, padded):
+                    derive_inputs(params, table, layer, work, load(table, layer + X), width, k, tid)
+        cuda.syncthreads()
+
+    return SimpleNamespace(forward=forward, backward=backward, derive_windows=derive_windows)

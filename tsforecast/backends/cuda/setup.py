@@ -45,20 +45,20 @@ class Setup:
     def train(self):
         """The kernel that trains."""
         if self.is_wide:
-            return wide_epoch.make_train_wide(self.spec.cell)
-        return epoch.make_train(self.plan.padded, self.spec.cell, self.n_blocks > 1)
+            return wide_epoch.make_train_wide(self.spec.cell, self.plan.is_chain)
+        return epoch.make_train(self.plan.padded, self.spec.cell, self.plan.is_chain, self.n_blocks > 1)
 
     def infer(self):
         """The kernel for forecasts and losses."""
         if self.is_wide:
-            return wide_epoch.make_infer_wide(self.spec.cell)
-        return epoch.make_infer(self.plan.padded, self.spec.cell)
+            return wide_epoch.make_infer_wide(self.spec.cell, self.plan.is_chain)
+        return epoch.make_infer(self.plan.padded, self.spec.cell, self.plan.is_chain)
 
     def differentiate(self):
         """The kernel for gradients."""
         if self.is_wide:
-            return wide_epoch.make_differentiate_wide(self.spec.cell)
-        return epoch.make_differentiate(self.plan.padded, self.spec.cell)
+            return wide_epoch.make_differentiate_wide(self.spec.cell, self.plan.is_chain)
+        return epoch.make_differentiate(self.plan.padded, self.spec.cell, self.plan.is_chain)
 
     def batches_at_once(self, batch_size: int) -> int:
         """Batches of one launch."""

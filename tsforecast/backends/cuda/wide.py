@@ -16,24 +16,29 @@ from tsforecast.backends.cuda.activations import ZERO
 from tsforecast.backends.cuda.cells import CELLS, make_cell
 from tsforecast.backends.cuda.head import add_gradient, head_backward, head_forward, head_input
 from tsforecast.backends.cuda.jit import device, load, load4, store, store4
+from tsforecast.backends.cuda.links import read_links, sum_links
 from tsforecast.backends.cuda.plan import (
     B_SLOT,
     C_SLOT,
     CAPACITY,
     CARRIED,
     COLUMNS,
+    COPIES,
     D_CARRIED,
     D_H,
     D_LAST,
     D_PEEPHOLES,
+    D_X,
     GATES,
     H_SLOT,
     INPUTS,
-    LAYERS,
+    LINKS,
     N_LAYER,
     N_NET,
     PADDED,
     STEPS,
+    SUMS,
+    TOP,
     UNITS,
     WIDTH,
     X_SLOT,
@@ -57,7 +62,7 @@ INPUTS_A_TILE = 64
 
 
 @lru_cache
-def make_wide_network(cell: str) -> SimpleNamespace:
+def make_wide_network(cell: str, is_chain: bool) -> SimpleNamespace:
     """Device functions for networks of any width; every thread of the grid calls them."""
     (step, step_backward), HAS_PEEPHOLES = make_cell(cell), CELLS[cell].has_peepholes
     barrier = make_barrier(True)
@@ -118,18 +123,18 @@ def make_wide_network(cell: str) -> SimpleNamespace:
     @device
     def forward(params, table, work, shared, tid, block, n_blocks):
         """From the windows to the outputs. Begins and ends with a barrier."""
-        top = N_NET + (load(table, LAYERS) - 1) * N_LAYER
+        mine, n_all, n_rows = block * THREADS + tid, n_blocks * THREADS, load(table, CAPACITY)
         barrier()
-        for layer in range(N_NET, top + 1, N_LAYER):
+        for layer in range(N_NET, load(table, LINKS), N_LAYER):
+            if not is_chain and load(table, layer + COPIES) != 0:
+                read_links(table, layer, work, n_rows, mine, n_all)
+                barrier()
             project(params, table, layer, work, shared, tid, block, n_blocks)
             barrier()
             for t in range(load(table, STEPS)):
                 step_forward(params, table, layer, t, work, shared, tid, block, n_blocks)
                 barrier()
-        head_forward(
-            params, table, top, load(table, PADDED), work, load(table, CAPACITY), block * THREADS + tid,
-            n_blocks * THREADS,
-        )  # fmt: skip
+        head_forward(params, table, work, n_rows, mine, n_all)
         barrier()
 
     @device
@@ -156,7 +161,7 @@ def make_wide_network(cell: str) -> SimpleNamespace:
                     if t < last:
                         d_carried = load(work, load(table, D_CARRIED) + own)
                     else:
-                        dh = ZERO if from_above else load(work, load(table, D_LAST) + own)
+                        dh = load(work, load(table, D_LAST) + own)
                     if from_above:
                         dh += load(work, load(table, layer + D_H) + at)
                     gates, carried_states = load(table, layer + GATES) + 4 * at, load(table, layer + CARRIED) + at
@@ -232,18 +237,19 @@ def make_wide_network(cell: str) -> SimpleNamespace:
     @device
     def backward(params, table, work, shared, gradient, first, tid, block, n_blocks):
         """From the derivatives by the outputs to the gradient. Begins and ends with a barrier."""
-        top, padded, n_rows = N_NET + (load(table, LAYERS) - 1) * N_LAYER, load(table, PADDED), load(table, CAPACITY)
+        top, padded, n_rows = load(table, TOP), load(table, PADDED), load(table, CAPACITY)
         barrier()
         mine, n_all = block * THREADS + tid, n_blocks * THREADS
-        head_backward(table, top, padded, work, gradient, first, n_rows, mine, n_all)
-        for e in range(mine, n_rows * padded, n_all):
-            store(work, load(table, D_LAST) + e, head_input(params, table, top, work, e // padded, e % padded))
-        barrier()
-        for above in range(load(table, LAYERS)):
-            at = top - above * N_LAYER
+        head_backward(table, work, gradient, first, n_rows, mine, n_all)
+        for at in range(top, N_NET - 1, -N_LAYER):
+            for e in range(mine, n_rows * padded, n_all):
+                store(work, load(table, D_LAST) + e, head_input(params, table, at, work, e // padded, e % padded))
+            if not is_chain and load(table, at + SUMS) != 0:
+                sum_links(table, at, work, n_rows, mine, n_all)
+            barrier()
             for k in range(load(table, STEPS)):
-                t = load(table, STEPS) - 1 - k
-                step_back(params, table, at, t, above > 0, work, shared, tid, block, n_blocks)
+                t, from_above = load(table, STEPS) - 1 - k, load(table, at + D_H) >= 0
+                step_back(params, table, at, t, from_above, work, shared, tid, block, n_blocks)
                 barrier()
             for both in range(2):
                 is_h = both == 0
@@ -255,9 +261,20 @@ def make_wide_network(cell: str) -> SimpleNamespace:
                 )  # fmt: skip
             if HAS_PEEPHOLES:
                 derive_peepholes(table, at, work, gradient, first, mine, n_all)
-            if at > N_NET:
-                to = load(table, at - N_LAYER + D_H)
-                derive_inputs(params, table, at, work, to, padded, shared, tid, block, n_blocks)
+            to, width = load(table, at + D_X), load(table, at + WIDTH)
+            if to >= 0:
+                if not is_chain:  # x gives way
+                    barrier()
+                derive_inputs(params, table, at, work, to, width, shared, tid, block, n_blocks)
             barrier()
 
-    return SimpleNamespace(forward=forward, backward=backward, derive_inputs=derive_inputs, barrier=barrier)
+    @device
+    def derive_windows(params, table, work, shared, tid, block, n_blocks):
+        """Derivatives by what the runs of the first layer read, in its place. Ends with a barrier."""
+        for layer in range(N_NET, load(table, LINKS), N_LAYER):
+            if load(table, layer + D_X) < 0:
+                to, width = load(table, layer + X), load(table, layer + WIDTH)
+                derive_inputs(params, table, layer, work, to, width, shared, tid, block, n_blocks)
+        barrier()
+
+    return SimpleNamespace(forward=forward, backward=backward, derive_windows=derive_windows, barrier=barrier)

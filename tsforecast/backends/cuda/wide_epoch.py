@@ -9,19 +9,17 @@ from numba import cuda, float32
 
 from tsforecast.backends.cuda.activations import ONE, ZERO
 from tsforecast.backends.cuda.jit import kernel, load, store
+from tsforecast.backends.cuda.links import window_gradient
 from tsforecast.backends.cuda.losses import tile_loss
 from tsforecast.backends.cuda.optimizers import DECAY, N_SCALARS, SHARE
 from tsforecast.backends.cuda.plan import (
     CAPACITY,
     D_OUT,
     FEATURES,
-    N_NET,
     OUT,
     OUTPUTS,
     QUANTILES,
     STEPS,
-    WIDTH,
-    X,
 )
 from tsforecast.backends.cuda.step import make_step
 from tsforecast.backends.cuda.sums import make_block_sum, make_grid_sum
@@ -34,9 +32,9 @@ N_WARPS = THREADS // 32
 
 
 @lru_cache
-def make_train_wide(cell: str):
+def make_train_wide(cell: str, is_chain: bool):
     """The kernel ``train_wide``: all blocks work on the one model."""
-    network = make_wide_network(cell)
+    network = make_wide_network(cell, is_chain)
     forward, backward, barrier = network.forward, network.backward, network.barrier
     block_sum, grid_sum = make_block_sum(THREADS), make_grid_sum(THREADS)
     sum_gradients, update_parameters = make_step(THREADS)
@@ -97,9 +95,9 @@ def make_train_wide(cell: str):
 
 
 @lru_cache
-def make_infer_wide(cell: str):
+def make_infer_wide(cell: str, is_chain: bool):
     """The kernel ``infer_wide``: forecasts, or losses without learning, of one tile after the other."""
-    network = make_wide_network(cell)
+    network = make_wide_network(cell, is_chain)
     forward, barrier = network.forward, network.barrier
     block_sum, grid_sum = make_block_sum(THREADS), make_grid_sum(THREADS)
 
@@ -142,12 +140,10 @@ def make_infer_wide(cell: str):
 
 
 @lru_cache
-def make_differentiate_wide(cell: str):
+def make_differentiate_wide(cell: str, is_chain: bool):
     """The kernel ``differentiate_wide``: outputs, and gradients of ``sum(outputs * cotangent)``, of one tile."""
-    network = make_wide_network(cell)
-    forward, backward, barrier, derive_inputs = (
-        network.forward, network.backward, network.barrier, network.derive_inputs,
-    )  # fmt: skip
+    network = make_wide_network(cell, is_chain)
+    forward, backward, derive_windows = network.forward, network.backward, network.derive_windows
 
     @kernel(THREADS, BLOCKS_PER_PROCESSOR)
     def differentiate_wide(
@@ -157,7 +153,7 @@ def make_differentiate_wide(cell: str):
         tid, block, n_blocks = cuda.threadIdx.x, cuda.blockIdx.x, cuda.gridDim.x
         mine, n_all, n_rows, n = block * THREADS + tid, n_blocks * THREADS, load(table, CAPACITY), len(rows)
         n_outputs = load(table, OUTPUTS) * load(table, QUANTILES)
-        T, F, x, width = load(table, STEPS), load(table, FEATURES), load(table, N_NET + X), load(table, N_NET + WIDTH)
+        T, F = load(table, STEPS), load(table, FEATURES)
         read_windows(table, values, x_starts, frames, rows, 0, n, work, n_rows, mine, n_all)
         forward(params, table, work, shared, tid, block, n_blocks)
         for e in range(mine, n_rows * n_outputs, n_all):
@@ -165,10 +161,9 @@ def make_differentiate_wide(cell: str):
             if e < n * n_outputs:
                 store(outputs, e, load(work, load(table, OUT) + e))
         backward(params, table, work, shared, gradients, True, tid, block, n_blocks)
-        derive_inputs(params, table, N_NET, work, x, width, shared, tid, block, n_blocks)  # over the windows
-        barrier()
+        derive_windows(params, table, work, shared, tid, block, n_blocks)
         for e in range(mine, n * T * F, n_all):
             row, t, f = e // (T * F), e // F % T, e % F
-            store(dx, e, load(work, x + (t * n_rows + row) * width + f))
+            store(dx, e, window_gradient(table, work, n_rows, row, t, f))
 
     return differentiate_wide
