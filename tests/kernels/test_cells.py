@@ -100,6 +100,15 @@ def test_ten_steps_of_adam_equal_a_second_reading(backend, cell):
     np.testing.assert_allclose(state.params, trained, rtol=0, atol=1e-11)
 
 
+@pytest.mark.parametrize("cell", SUPPORTED_CELLS)
+def test_weight_gradients_of_several_passes_equal_the_reference(rng, cell):
+    """4 and 5 steps of 31 rows a pass (``cpu.layer.rows_ready``), the first of them in two parts."""
+    spec = NetworkSpec(9, 2, (3,), 1, cell=cell)
+    params, x, cotangent = random_params(rng, spec), rng.normal(size=(31, 9, 2)), rng.normal(size=(31, 1))
+    found, expected = (get_backend(name).gradient(spec, params, x, cotangent)[1] for name in ("cpu", "reference"))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+
+
 # Each variant is the LSTM (or an extra is nothing) where gates are driven against their stops: a bias of 40 makes a
 # sigmoid 1 to the last bit, and sigmoid(-a) is 1 - sigmoid(a).
 EMBEDDINGS = {

@@ -214,6 +214,16 @@ def test_kernels_equal_the_reference_with_every_noise_over_every_link(case, cell
         assert_cpu_equals_reference(network(cell=cell, learned_state=True, dropout=0.5), rng)
 
 
+def test_steps_one_by_one_have_the_bits_of_all_at_once(rng):
+    """Masks of ones, since 1 - 1e-17 is 1: nothing is dropped and nothing scaled, but every step is run by itself."""
+    spec = replace(network(hidden_sizes=(3, 2)), n_timesteps=30)  # 330 rows: three passes for the weight gradient
+    params, windows = random_params(rng, spec), series_windows(rng, spec)
+    masked = replace(spec, recurrent_dropout=1e-17)
+    plain, stepped = (step_gradient(CPU, s, step_rule(), params, windows) for s in (spec, masked))
+    assert plain[0] == stepped[0]
+    np.testing.assert_array_equal(plain[1], stepped[1])
+
+
 @pytest.mark.needs_jit
 def test_threads_change_no_bit(rng):
     """More shards than threads, several batches: a row's masks go with its place in the batch alone."""

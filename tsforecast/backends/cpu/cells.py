@@ -65,18 +65,18 @@ def infer(typingctx, net, T, B, D, H, w, extra, xh, c, z):
 
 
 @twin_of(lambda net, *arguments: kernels_of(type(net)).forward(*arguments))
-def forward(typingctx, net, T, B, D, H, w, extra, xh, c, gates, kept):
+def forward(typingctx, net, first, last, T, B, D, H, w, extra, xh, c, gates, kept):
     """The ``forward`` of the net's cell."""
-    return _call("forward", net, T, B, D, H, w, extra, xh, c, gates, kept)
+    return _call("forward", net, first, last, T, B, D, H, w, extra, xh, c, gates, kept)
 
 
 @twin_of(lambda net, *arguments: kernels_of(type(net)).backward(*arguments))
 def backward(
-    typingctx, net, T, B, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx,
+    typingctx, net, first, last, T, B, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx,
     want_state, dh, dc, dz, dx, dw, dextra,
 ):  # fmt: skip
     """The ``backward`` of the net's cell."""
     return _call(
-        "backward", net, T, B, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx, want_state,
-        dh, dc, dz, dx, dw, dextra,
+        "backward", net, first, last, T, B, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx,
+        want_state, dh, dc, dz, dx, dw, dextra,
     )  # fmt: skip

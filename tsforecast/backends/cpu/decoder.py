@@ -100,15 +100,13 @@ def _map(net, k, B, weights, work):
 @kernel
 def _decode(net, layers, B, weights, work):
     """All outputs, at ``work[net.out]``, keeping what ``decode_backward`` needs."""
-    row, S = net.decoder.row, net.decoder.row[ROW]
+    row = net.decoder.row
     _begin(net, layers, B, weights, work)
     for k in range(net.n_outputs):
         _read(net, k, B, weights, work)
-        gates, kept = net.decoder.gates_size * B, net.decoder.kept_size * B
         cells.forward(
-            net, 1, B, row[IN], row[UNITS], tail(weights, row[W]), tail(weights, row[EXTRA]),
-            tail(work, row[XH] + k * B * S), tail(work, row[C] + k * B * row[STATES]),
-            tail(work, row[GATES] + k * gates), tail(work, row[KEPT] + k * kept),
+            net, k, k + 1, net.n_outputs, B, row[IN], row[UNITS], tail(weights, row[W]), tail(weights, row[EXTRA]),
+            tail(work, row[XH]), tail(work, row[C]), tail(work, row[GATES]), tail(work, row[KEPT]),
         )  # fmt: skip
         _map(net, k, B, weights, work)
 
@@ -174,7 +172,6 @@ def _decode_backward(net, layers, B, weights, work, dw):
     """Undo ``decode``, from ``work[net.dout]``: the encoder's outputs and its last state get their share."""
     at, pool, row = net.decoder, net.pool, net.decoder.row
     D, S = row[IN], row[ROW]
-    Dp = (D + LANES - 1) // LANES * LANES
     clear(work, net.de, B * net.de_width)
     clear(work, net.dh, B * (S - D - 1))
     clear(work, net.dc, B * row[STATES])
@@ -184,11 +181,10 @@ def _decode_backward(net, layers, B, weights, work, dw):
     for k in range(net.n_outputs - 1, -1, -1):
         _map_backward(net, k, B, weights, work, dw)
         cells.backward(
-            net, 1, B, D, row[UNITS], tail(weights, row[WH_T]), tail(weights, row[WX_T]), tail(weights, row[EXTRA]),
-            tail(work, row[XH] + k * B * S), tail(work, row[C] + k * B * row[STATES]),
-            tail(work, row[KEPT] + k * B * at.kept_size), tail(work, row[GATES] + k * B * at.gates_size),
-            tail(work, net.dh), False, True, True, tail(work, net.dh), tail(work, net.dc), tail(work, net.dz),
-            tail(work, row[DX] + k * B * Dp), tail(dw, row[W]), tail(dw, row[EXTRA]),
+            net, k, k + 1, net.n_outputs, B, D, row[UNITS], tail(weights, row[WH_T]), tail(weights, row[WX_T]),
+            tail(weights, row[EXTRA]), tail(work, row[XH]), tail(work, row[C]), tail(work, row[KEPT]),
+            tail(work, row[GATES]), tail(work, net.dh), False, True, True, tail(work, net.dh), tail(work, net.dc),
+            tail(work, net.dz), tail(work, row[DX]), tail(dw, row[W]), tail(dw, row[EXTRA]),
         )  # fmt: skip
         _read_backward(net, k, B, weights, work, dw)
     if pool.n_units >= 0:

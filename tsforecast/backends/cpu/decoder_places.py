@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tsforecast.backends.cpu.shapes import CELL_SHAPES
-from tsforecast.backends.cpu.tables import IN, N_FIELDS, PADDED, ROW, STATES
+from tsforecast.backends.cpu.tables import IN, N_FIELDS, ROW, STATES
 from tsforecast.backends.cpu.tile import whole_vectors
 from tsforecast.spec import NetworkSpec
 
@@ -23,8 +22,6 @@ class DecoderPlaces(NamedTuple):
     row: tuple[int, ...] = (-1,) * N_FIELDS  # of the table of layers: a run of K steps
     source: int = -1  # the run of the encoder that it goes on from
     middle: int = -1  # quantile that is fed back
-    gates_size: int = -1  # what a row keeps of its gates in a step
-    kept_size: int = -1  # and of other things
     y_row: int = -1  # Qp
     y: int = -1  # [B,Qp] outputs of a step, or their gradient
     y_panels: int = -1  # [B,Qp]
@@ -39,14 +36,11 @@ def take_buffers(
     spec: NetworkSpec, row: np.ndarray, rows: int, learns: bool, take: Callable[[int], int]
 ) -> DecoderPlaces:
     """Places for a decoder whose row of the table of layers is ``row``."""
-    shape = CELL_SHAPES[spec.cell]
     y_row, backward = whole_vectors(spec.n_quantiles), rows * learns
     return DecoderPlaces(
         row=tuple(int(field) for field in row),
         source=spec.topology.decoder_source,
         middle=spec.middle_quantile,
-        gates_size=shape.n_gates_kept * int(row[PADDED]),
-        kept_size=shape.n_kept * int(row[PADDED]),
         y_row=y_row,
         y=take(rows * y_row),
         y_panels=take(backward * y_row),

@@ -20,7 +20,7 @@ from __future__ import annotations
 from tsforecast.backends.cpu.activations import squash_ss, tanh
 from tsforecast.backends.cpu.jit import inlined, kernel
 from tsforecast.backends.cpu.lanes import LANES, fma, load, splat, store
-from tsforecast.backends.cpu.layer import Kernels, weight_gradient
+from tsforecast.backends.cpu.layer import Kernels, rows_ready, weight_gradient
 from tsforecast.backends.cpu.tile import multiply
 
 
@@ -75,15 +75,15 @@ def make_kernels(carries_h: bool = False) -> Kernels:
                         store(c, unit, h)
 
     @kernel
-    def forward(T, B, D, H, w, extra, xh, c, gates, kept):
-        """Run the layer over all steps, keeping what ``backward`` needs."""
+    def forward(first, last, T, B, D, H, w, extra, xh, c, gates, kept):
+        """Run the layer, keeping what ``backward`` needs."""
         P = (H + LANES - 1) // LANES
         S = D + 1 + P * LANES
-        for t in range(T):
+        for t in range(first, last):
             for p in range(P):
-                first = (p * T + t) * B * 4 * LANES
-                _sums(t, p, B, D, H, w, extra, xh, gates, first)
-                for q in range(first, first + B * 4 * LANES, 4 * LANES):
+                here = (p * T + t) * B * 4 * LANES
+                _sums(t, p, B, D, H, w, extra, xh, gates, here)
+                for q in range(here, here + B * 4 * LANES, 4 * LANES):
                     r, u, a = _gates(gates, q)
                     store(gates, q, a)
                     store(gates, q + LANES, r)
@@ -91,8 +91,8 @@ def make_kernels(carries_h: bool = False) -> Kernels:
                 for b in range(B):
                     at, unit = (t * B + b) * S + D + 1 + p * LANES, ((t * B + b) * P + p) * LANES
                     h_old = load(c, unit) if carries_h else load(xh, at)
-                    n, h = _output(gates, first + b * 4 * LANES, h_old)
-                    store(gates, first + b * 4 * LANES, n)
+                    n, h = _output(gates, here + b * 4 * LANES, h_old)
+                    store(gates, here + b * 4 * LANES, n)
                     store(xh, at + B * S, h)
                     if carries_h:
                         store(c, unit + B * P * LANES, h)
@@ -125,7 +125,7 @@ def make_kernels(carries_h: bool = False) -> Kernels:
 
     @kernel
     def backward(
-        T, B, D, H,
+        first, last, T, B, D, H,
         wh_t,  # [3Hp, P vectors] panels: rows r z n
         wx_t,  # [3Hp, ceil(D/L) vectors] panels: rows n r z
         extra, xh, c, kept, gates, dout, every_step, want_dx, want_state,
@@ -137,7 +137,7 @@ def make_kernels(carries_h: bool = False) -> Kernels:
         P, Vx = (H + LANES - 1) // LANES, (D + LANES - 1) // LANES
         Hp, K = P * LANES, D + 1 + H
         S = D + 1 + Hp
-        for t in range(T - 1, -1, -1):
+        for t in range(last - 1, first - 1, -1):
             if every_step:
                 for q in range(0, B * Hp, LANES):
                     store(dh, q, load(dh, q) + load(dout, t * B * Hp + q))
@@ -149,7 +149,8 @@ def make_kernels(carries_h: bool = False) -> Kernels:
             if want_dx:
                 to = t * B * Vx * LANES
                 multiply(B, Vx, 3 * Hp, dz, 0, 4 * Hp, 1, wx_t, 0, 0, dx, to, Vx * LANES, LANES, False)  # 1a, by x
-        weight_gradient(T * B, P, D + 1, 3, xh, 0, S, gates, 0, 4 * LANES, dw, 0, K)  # 1a, by W
-        weight_gradient(T * B, P, H, 3, xh, D + 1, S, gates, LANES, 4 * LANES, dw, (D + 1) * 3 * LANES, K)  # 1b, by W
+            n, at, by_h = rows_ready(t, T, B), t * B, (D + 1) * 3 * LANES
+            weight_gradient(at, n, T * B, P, D + 1, 3, xh, 0, S, gates, 0, 4 * LANES, dw, 0, K)  # 1a, by W
+            weight_gradient(at, n, T * B, P, H, 3, xh, D + 1, S, gates, LANES, 4 * LANES, dw, by_h, K)  # 1b, by W
 
     return Kernels(infer, forward, backward)

@@ -14,7 +14,11 @@ GRADIENT_BLOCK = 128  # rows of xh and dz a pass, so that they stay in the first
 
 
 class Kernels(NamedTuple):
-    """The three passes of a cell's layer; all cells have the signatures of ``lstm``."""
+    """The three passes of a cell's layer; all cells have the signatures of ``lstm``.
+
+    ``forward`` and ``backward`` run the steps ``first..last-1`` of the T that their buffers are for: one call does all,
+    or as many as there are things to do between the steps.
+    """
 
     infer: Callable
     forward: Callable
@@ -42,24 +46,31 @@ def is_zero_state(
 
 
 @inlined
+def rows_ready(t, T, B):
+    """How many rows, those of step ``t`` first, are to be added to weight gradients now that ``t`` is undone.
+
+    Enough steps for one pass, while their rows are in a cache that is near; until then none.
+    """
+    steps = (GRADIENT_BLOCK + B - 1) // B
+    return (min(T, t + steps) - t) * B if t % steps == 0 else 0
+
+
+@inlined
 def weight_gradient(
-    N, P, K, V,
+    first, n, N, P, K, V,
     a, a0, S,  # [N,S] from a0: columns 0..K-1 meet the right side
     gates, g0, g_row,  # [P,N,g_row] from g0: V vectors of each row
     dw, d0, rows,  # [P,rows,V*L] from d0, accumulates
 ):  # fmt: skip
-    """Add a' gates to the gradient of one weight matrix, block of units by block."""
-    gradient_of_rows(0, N, N, P, K, V, a, a0, S, gates, g0, g_row, dw, d0, rows)
+    """Add a' gates of the ``n`` rows from ``first`` on to the gradient of one weight matrix, block of units by block.
 
-
-@inlined
-def gradient_of_rows(first, last, N, P, K, V, a, a0, S, gates, g0, g_row, dw, d0, rows):
-    """The part of ``weight_gradient`` that the rows ``first..last-1`` add."""
-    for k in range(first, last, GRADIENT_BLOCK):
-        n = min(GRADIENT_BLOCK, last - k)
+    The last row comes first, so that no bit depends on how many steps are added at a time.
+    """
+    for end in range(first + n, first, -GRADIENT_BLOCK):
+        k, last = min(GRADIENT_BLOCK, end - first), end - 1
         for p in range(P):
-            b0 = g0 + (p * N + k) * g_row
-            multiply(K, V, n, a, a0 + k * S, 1, S, gates, b0, g_row, dw, d0 + p * rows * V * LANES, V * LANES, 0, True)
+            b0, to = g0 + (p * N + last) * g_row, d0 + p * rows * V * LANES
+            multiply(K, V, k, a, a0 + last * S, 1, -S, gates, b0, -g_row, dw, to, V * LANES, 0, True)
 
 
 @inlined

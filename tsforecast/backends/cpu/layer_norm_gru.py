@@ -24,7 +24,7 @@ from __future__ import annotations
 from tsforecast.backends.cpu.activations import squash_ss, tanh
 from tsforecast.backends.cpu.jit import inlined, kernel
 from tsforecast.backends.cpu.lanes import LANES, fma, load, splat, store
-from tsforecast.backends.cpu.layer import Kernels, weight_gradient
+from tsforecast.backends.cpu.layer import Kernels, rows_ready, weight_gradient
 from tsforecast.backends.cpu.layer_norm import standardise_1, standardise_2, undo_1, undo_2
 from tsforecast.backends.cpu.tile import multiply
 
@@ -78,11 +78,11 @@ def infer(T, B, D, H, w, extra, xh, c, z):
 
 
 @kernel
-def forward(T, B, D, H, w, extra, xh, c, gates, kept):
-    """Run the layer over all steps, keeping what ``backward`` needs."""
+def forward(first, last, T, B, D, H, w, extra, xh, c, gates, kept):
+    """Run the layer, keeping what ``backward`` needs."""
     P = (H + LANES - 1) // LANES
     S, block = D + 1 + P * LANES, T * B * ROW
-    for t in range(T):
+    for t in range(first, last):
         _sums(B, D, H, w, xh, t * B * S, gates, t * B * ROW, ROW, block, kept, t * B, T * B)
         for p in range(P):
             for b in range(B):
@@ -150,7 +150,7 @@ def _to_rows(T, B, P, t, gates, part, dz):
 
 @kernel
 def backward(
-    T, B, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx, want_state,
+    first, last, T, B, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx, want_state,
     dh, dc,
     dz,  # [B,3Hp] scratch
     dx, dw, dextra,
@@ -159,7 +159,7 @@ def backward(
     P, Vx = (H + LANES - 1) // LANES, (D + LANES - 1) // LANES
     Hp, K = P * LANES, D + 1 + H
     S = D + 1 + Hp
-    for t in range(T - 1, -1, -1):
+    for t in range(last - 1, first - 1, -1):
         if every_step:
             for q in range(0, B * Hp, LANES):
                 store(dh, q, load(dh, q) + load(dout, t * B * Hp + q))
@@ -173,8 +173,9 @@ def backward(
             multiply(
                 B, Vx, 3 * Hp, dz, 0, 3 * Hp, 1, wx_t, 0, 0, dx, t * B * Vx * LANES, Vx * LANES, LANES, False
             )  # 1a
-    weight_gradient(T * B, P, D, 3, xh, 0, S, gates, 0, ROW, dw, 0, K)  # 1a, by W
-    weight_gradient(T * B, P, H, 3, xh, D + 1, S, gates, V, ROW, dw, (D + 1) * 3 * LANES, K)  # 1b, by W
+        n, by_h = rows_ready(t, T, B), (D + 1) * 3 * LANES
+        weight_gradient(t * B, n, T * B, P, D, 3, xh, 0, S, gates, 0, ROW, dw, 0, K)  # 1a, by W
+        weight_gradient(t * B, n, T * B, P, H, 3, xh, D + 1, S, gates, V, ROW, dw, by_h, K)  # 1b, by W
 
 
 KERNELS = Kernels(infer, forward, backward)

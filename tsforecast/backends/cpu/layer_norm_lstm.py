@@ -25,7 +25,7 @@ from __future__ import annotations
 from tsforecast.backends.cpu.activations import squash_ssts, tanh
 from tsforecast.backends.cpu.jit import inlined, kernel
 from tsforecast.backends.cpu.lanes import LANES, fma, load, splat, store
-from tsforecast.backends.cpu.layer import Kernels, weight_gradient
+from tsforecast.backends.cpu.layer import Kernels, rows_ready, weight_gradient
 from tsforecast.backends.cpu.layer_norm import standardise_1, standardise_4, undo_1, undo_4
 from tsforecast.backends.cpu.tile import multiply
 
@@ -93,13 +93,13 @@ def infer(T, B, D, H, w, extra, xh, c, z):
 
 
 @kernel
-def forward(T, B, D, H, w, extra, xh, c, gates, kept):
-    """Run the layer over all steps, keeping what ``backward`` needs."""
+def forward(first, last, T, B, D, H, w, extra, xh, c, gates, kept):
+    """Run the layer, keeping what ``backward`` needs."""
     P = (H + LANES - 1) // LANES
     Hp = P * LANES
     S, row, block, g_c = D + 1 + Hp, 3 * V, T * B * 3 * V, 8 * Hp
     s0, r = T * B * Hp, 2 * T * B * Hp
-    for t in range(T):
+    for t in range(first, last):
         _sums(B, D, H, w, xh, t * B * S, gates, t * B * row, row, block, kept, r + t * B, r + (T + t) * B)
         for p in range(P):
             for b in range(B):
@@ -177,7 +177,7 @@ def _to_rows(T, B, P, t, gates, part, dz):
 
 @kernel
 def backward(
-    T, B, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx, want_state,
+    first, last, T, B, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx, want_state,
     dh, dc,
     dz,  # [B,12Hp] scratch
     dx, dw, dextra,
@@ -187,7 +187,7 @@ def backward(
     Hp, K = P * LANES, D + 1 + H
     S, row, block, g_h = D + 1 + Hp, 3 * V, T * B * 3 * V, 4 * Hp
     de = dz[4 * B * Hp :]
-    for t in range(T - 1, -1, -1):
+    for t in range(last - 1, first - 1, -1):
         if every_step:
             for q in range(0, B * Hp, LANES):
                 store(dh, q, load(dh, q) + load(dout, t * B * Hp + q))
@@ -223,8 +223,9 @@ def backward(
             multiply(
                 B, Vx, 4 * Hp, dz, 0, 4 * Hp, 1, wx_t, 0, 0, dx, t * B * Vx * LANES, Vx * LANES, LANES, False
             )  # 1a
-    weight_gradient(T * B, P, D, 4, xh, 0, S, gates, 0, row, dw, 0, K)  # 1a
-    weight_gradient(T * B, P, H, 4, xh, D + 1, S, gates, V, row, dw, (D + 1) * 4 * LANES, K)  # 1b
+        n, by_h = rows_ready(t, T, B), (D + 1) * 4 * LANES
+        weight_gradient(t * B, n, T * B, P, D, 4, xh, 0, S, gates, 0, row, dw, 0, K)  # 1a
+        weight_gradient(t * B, n, T * B, P, H, 4, xh, D + 1, S, gates, V, row, dw, by_h, K)  # 1b
 
 
 KERNELS = Kernels(infer, forward, backward)

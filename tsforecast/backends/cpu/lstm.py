@@ -34,7 +34,7 @@ from tsforecast.backends.cpu.activations import (
 )
 from tsforecast.backends.cpu.jit import inlined, kernel
 from tsforecast.backends.cpu.lanes import LANES, fma, load, splat, store
-from tsforecast.backends.cpu.layer import Kernels, gradient_of_rows, is_zero_state
+from tsforecast.backends.cpu.layer import Kernels, is_zero_state, rows_ready, weight_gradient
 from tsforecast.backends.cpu.tile import multiply
 
 
@@ -126,6 +126,7 @@ def make_kernels(
 
     @kernel
     def forward(
+        first, last,  # steps to run, of T
         T, B, D, H,
         w,  # [P,K,G*L]
         extra,  # [P,3L]
@@ -134,18 +135,18 @@ def make_kernels(
         gates,  # [P,T*B,G*L] out
         kept,  # [T,B,Hp] out: s
     ):  # fmt: skip
-        """Run the layer over all steps, keeping what ``backward`` needs."""
+        """Run the layer, keeping what ``backward`` needs."""
         P = (H + LANES - 1) // LANES
         Hp = P * LANES
         K, S = D + 1 + (H if R == 1 else R * Hp), D + 1 + R * Hp
-        n = D + 1 if is_zero_state(B, D, S, xh, gates) else K  # rows of the weights that step 1 needs
-        for t in range(T):
+        n = D + 1 if first == 0 and is_zero_state(B, D, S, xh, gates) else K  # rows of the weights that this step needs
+        for t in range(first, last):
             for p in range(P):
-                first = (p * T + t) * B * G * LANES
-                multiply(B, G, n, xh, t * B * S, S, 1, w, p * K * G * LANES, 0, gates, first, G * LANES, 0, False)  # 1a
+                here = (p * T + t) * B * G * LANES
+                multiply(B, G, n, xh, t * B * S, S, 1, w, p * K * G * LANES, 0, gates, here, G * LANES, 0, False)  # 1a
                 to = (t + 1) * B * S + D + 1 + p * LANES
                 for b in range(B):
-                    z, unit = first + b * G * LANES, (t * B + b) * Hp + p * LANES
+                    z, unit = here + b * G * LANES, (t * B + b) * Hp + p * LANES
                     i, f, g, o, c_new = gates_of(gates, z, load(c, unit), extra, p * 3 * LANES)
                     store(c, unit + B * Hp, c_new)
                     if HAS_I:
@@ -159,7 +160,7 @@ def make_kernels(
                         store(xh, to + b * S + Hp, i)  # 1b
                         store(xh, to + b * S + 2 * Hp, f)
                 for b in range(B):
-                    z, unit = first + b * G * LANES, (t * B + b) * Hp + p * LANES
+                    z, unit = here + b * G * LANES, (t * B + b) * Hp + p * LANES
                     o, s, h = output_of(gates, z, load(c, unit + B * Hp), extra, p * 3 * LANES)
                     if peepholes:
                         store(gates, z + O, o)
@@ -230,6 +231,7 @@ def make_kernels(
 
     @kernel
     def backward(
+        first, last,  # steps to undo, of T; those behind them are undone
         T, B, D, H,
         wh_t,  # [G*Hp, R*P vectors] panels: w_h transposed, rows gate by gate
         wx_t,  # [G*Hp, ceil(D/L) vectors] panels: w_x transposed; unused without want_dx
@@ -239,9 +241,9 @@ def make_kernels(
         dout,  # [T,B,Hp] gradient of every h_t that the layer above sends; unused without every_step
         every_step,  # bool
         want_dx,  # bool
-        want_state,  # bool: whether dh is wanted; dc always comes
-        dh,  # [B,R*Hp] in: gradient of what the last step feeds back; out: of what the first one reads
-        dc,  # [B,Hp] in: gradient of c_T; out: of c_0
+        want_state,  # bool: whether dh is wanted where t = 0; dc always comes
+        dh,  # [B,R*Hp] in: gradient of what the last of the steps feeds back; out: of what the first one reads
+        dc,  # [B,Hp] in: gradient of c behind the last of them; out: of c before the first
         dz,  # [B,G*Hp] scratch, gate by gate
         dx,  # [T,B,Dp] out, where wanted; Dp is D in whole vectors
         dw,  # [P,K,G*L] accumulates
@@ -251,7 +253,7 @@ def make_kernels(
         P, Vx = (H + LANES - 1) // LANES, (D + LANES - 1) // LANES
         Hp = P * LANES
         K, S = D + 1 + (H if R == 1 else R * Hp), D + 1 + R * Hp
-        for t in range(T - 1, -1, -1):
+        for t in range(last - 1, first - 1, -1):
             if every_step:  # here, since a branch among lanes would keep them out of registers
                 for b in range(B):
                     for q in range(0, Hp, LANES):
@@ -264,10 +266,13 @@ def make_kernels(
             if want_dx:
                 to = t * B * Vx * LANES
                 multiply(B, Vx, G * Hp, dz, 0, G * Hp, 1, wx_t, 0, 0, dx, to, Vx * LANES, LANES, False)  # 1a, by x
-        first = B if is_zero_state(B, D, S, xh, dz) else 0
-        gradient_of_rows(0, first, T * B, P, D + 1, G, xh, 0, S, gates, 0, G * LANES, dw, 0, K)  # 1a, by W
-        gradient_of_rows(first, T * B, T * B, P, K, G, xh, 0, S, gates, 0, G * LANES, dw, 0, K)
-        if gate_recurrence:  # the gates of a step do not feed g, and those of padding, sigmoid(0), feed nothing
+            n = rows_ready(t, T, B)
+            if n > 0:
+                n_0 = B if t == 0 and is_zero_state(B, D, S, xh, dz) else 0
+                at = t * B + n_0
+                weight_gradient(at, n - n_0, T * B, P, K, G, xh, 0, S, gates, 0, G * LANES, dw, 0, K)  # 1a, by W
+                weight_gradient(0, n_0, T * B, P, D + 1, G, xh, 0, S, gates, 0, G * LANES, dw, 0, K)
+        if gate_recurrence and first == 0:  # gates of a step do not feed g, and those of padding, sigmoid(0), nothing
             for p in range(P):
                 for k in range(D + 1 + Hp, K):
                     is_padding = (k - D - 1) % Hp >= H

@@ -25,7 +25,7 @@ from __future__ import annotations
 from tsforecast.backends.cpu.activations import exp, sigmoid
 from tsforecast.backends.cpu.jit import inlined, kernel
 from tsforecast.backends.cpu.lanes import LANES, clamp, fma, larger, load, splat, store
-from tsforecast.backends.cpu.layer import Kernels, weight_gradient
+from tsforecast.backends.cpu.layer import Kernels, rows_ready, weight_gradient
 from tsforecast.backends.cpu.tile import multiply
 
 BOUND = 37
@@ -66,15 +66,15 @@ def make_kernels(is_lstm: bool) -> Kernels:
                     store(xh, at + B * S, fma(new, load(z, b * G * LANES + A) - h, h))  # 3a
 
     @kernel
-    def forward(T, B, D, H, w, extra, xh, c, gates, kept):
-        """Run the layer over all steps, keeping what ``backward`` needs."""
+    def forward(first, last, T, B, D, H, w, extra, xh, c, gates, kept):
+        """Run the layer, keeping what ``backward`` needs."""
         P, K = (H + LANES - 1) // LANES, D + 1
         S = K + P * LANES
         for p in range(P):
-            first = p * T * B * G * LANES
-            multiply(T * B, G, K, xh, 0, S, 1, w, p * K * G * LANES, 0, gates, first, G * LANES, 0, False)  # 1a
-            for row in range(T * B):
-                q, at = first + row * G * LANES, row * S + K + p * LANES
+            n, here = (last - first) * B, (p * T + first) * B * G * LANES
+            multiply(n, G, K, xh, first * B * S, S, 1, w, p * K * G * LANES, 0, gates, here, G * LANES, 0, False)  # 1a
+            for row in range(first * B, last * B):
+                q, at = (p * T * B + row) * G * LANES, row * S + K + p * LANES
                 new, by_i, by_f = share(gates, q)
                 h = load(xh, at)
                 store(xh, at + B * S, fma(new, load(gates, q + A) - h, h))  # 3a
@@ -106,13 +106,13 @@ def make_kernels(is_lstm: bool) -> Kernels:
 
     @kernel
     def backward(
-        T, B, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx, want_state, dh, dc, dz, dx, dw,
-        dextra,
+        first, last, T, B, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx, want_state, dh, dc,
+        dz, dx, dw, dextra,
     ):  # fmt: skip
         """Undo ``forward``; arguments as in ``lstm``, but there is no ``wh_t``."""
         P, Vx = (H + LANES - 1) // LANES, (D + LANES - 1) // LANES
         Hp = P * LANES
-        for t in range(T - 1, -1, -1):
+        for t in range(last - 1, first - 1, -1):
             if every_step:
                 for q in range(0, B * Hp, LANES):
                     store(dh, q, load(dh, q) + load(dout, t * B * Hp + q))
@@ -122,6 +122,7 @@ def make_kernels(is_lstm: bool) -> Kernels:
             if want_dx:
                 to = t * B * Vx * LANES
                 multiply(B, Vx, G * Hp, dz, 0, G * Hp, 1, wx_t, 0, 0, dx, to, Vx * LANES, LANES, False)  # 1a, by x
-        weight_gradient(T * B, P, D + 1, G, xh, 0, D + 1 + Hp, gates, 0, G * LANES, dw, 0, D + 1)  # 1a, by W
+            n, K = rows_ready(t, T, B), D + 1
+            weight_gradient(t * B, n, T * B, P, K, G, xh, 0, K + Hp, gates, 0, G * LANES, dw, 0, K)  # 1a, by W
 
     return Kernels(infer, forward, backward)

@@ -68,9 +68,9 @@ def forward(
                 copy_row(work, layer[C] + n_steps * rows * layer[STATES], work, layer[C], rows * layer[STATES])
                 n_steps = layer[TAPE]
             noisy.forward(
-                net, noise, layers, i, t, work, n_steps, rows, layer[IN], layer[UNITS], tail(weights, layer[W]),
-                tail(weights, layer[EXTRA]), tail(work, layer[XH] + t * rows * layer[ROW]), tail(work, layer[C]),
-                tail(work, layer[GATES]), tail(work, layer[KEPT]),
+                net, noise, layers, i, t, work, 0, n_steps, n_steps, rows, layer[IN], layer[UNITS],
+                tail(weights, layer[W]), tail(weights, layer[EXTRA]), tail(work, layer[XH] + t * rows * layer[ROW]),
+                tail(work, layer[C]), tail(work, layer[GATES]), tail(work, layer[KEPT]),
             )  # fmt: skip
             t += n_steps
         if len(carried) > 0:
@@ -155,7 +155,7 @@ def backward(
         xh = layer[XH] + (layer[STEPS] - layer[TAPE]) * B * layer[DILATION] * layer[ROW]
         noisy.drop_gradient((net, noise, layers, i, B, work))
         noisy.backward(
-            net, noise, layers, i, work, layer[TAPE], B * layer[DILATION], layer[IN], layer[UNITS],
+            net, noise, layers, i, work, 0, layer[TAPE], layer[TAPE], B * layer[DILATION], layer[IN], layer[UNITS],
             tail(weights, layer[WH_T]), tail(weights, max(0, layer[WX_T])), tail(weights, layer[EXTRA]),
             tail(work, xh), tail(work, layer[C]), tail(work, layer[KEPT]), tail(work, layer[GATES]),
             tail(work, max(0, layer[DOUT])), layer[DOUT] >= 0, layer[DX] >= 0, layer[START] >= 0,

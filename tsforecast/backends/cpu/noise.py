@@ -141,6 +141,15 @@ def unmix_row(is_drawn, word, rate, n, work, d, d_old):
 
 
 @inlined
+def mask_row(n, work, h, mask, kept):
+    """``kept = h``, and then ``h *= mask``."""
+    for u in range(0, n, LANES):
+        value = load(work, h + u)
+        store(work, kept + u, value)
+        store(work, h + u, value * load(work, mask + u))
+
+
+@inlined
 def multiply_row(n, work, a, b, target):
     """``target = a * b``."""
     for u in range(0, n, LANES):

@@ -1,7 +1,7 @@
 """Runs under noise: step by step where something happens between the steps, and what they pass upwards.
 
 The type of ``net`` tells whether there is noise; a network without it gets its cell's kernels, and nothing of this is
-compiled. Recurrent dropout and zoneout need nothing of a cell but kernels that can go a single step: between two steps
+compiled. Recurrent dropout and zoneout need nothing of a cell but kernels that can go step by step: between two steps
 stands, with k and mask as in ``backends.reference.noise``::
 
     1a   h'_t     = k h'_{t-1} + (1 - k) h_t        h_t, c_t: what the cell has made of h'_{t-1} mask and c'_{t-1}
@@ -13,8 +13,9 @@ A cell that reads h_{t-1} elsewhere than in the multiply, too, finds h'_{t-1} in
 
 Letters: T steps of a turn, n rows at a step (of all streams of a dilated run), S width of a row of ``xh``, Hp units in
 whole vectors. Beside the buffers of ``lstm``: ``out [T+1,n,Hp]`` = h', from the run's first step on; ``up [T,n,Hp]``;
-``own_h``, ``own_c [T,n,Hp]`` h_t and c_t, which zoneout hides from the backward pass; ``mask [B,Hp]``; ``net.rest
-[2,n,Hp]`` the gradient by the state before that does not pass through the cell, and room for c'_{t-1} in inference.
+``own_c [T,n,Hp]`` c_t, which zoneout hides from the backward pass; ``mask [B,Hp]``; ``net.rest [2,n,Hp]`` the gradient
+by the state before that does not pass through the cell, and room for c'_{t-1} in inference. No cell's ``backward``
+looks for its h_t in ``xh``: there stands what the multiplies read, for the weight gradient of many steps at once.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ import numpy as np
 
 from tsforecast.backends.cpu import cells
 from tsforecast.backends.cpu.jit import inlined, kernel, twin_of
-from tsforecast.backends.cpu.lanes import LANES
 from tsforecast.backends.cpu.noise import (
     EXPECTED,
     add_row,
     drop_rows,
+    mask_row,
     mix_row,
     multiply_row,
     run_key,
@@ -40,13 +41,10 @@ from tsforecast.backends.cpu.shuffle import hash64
 from tsforecast.backends.cpu.tables import (
     DILATION,
     DOUT,
-    GATE_ROW,
     IN,
-    KEPT_ROW,
     MASK,
     OUT,
     OWN_C,
-    OWN_H,
     PADDED,
     ROW,
     STATES,
@@ -92,58 +90,54 @@ def _begin(net, noise, layer, i, n, work):
 @kernel
 def _after_step(
     net, noise, layer, i,
-    first,  # step of the run that the turn begins with
+    before,  # steps of the run before the turn
     t,  # step of the turn
     n, work,
 ):  # fmt: skip
     """Lines 1a to 2."""
-    Hp, S, xh, B = layer[PADDED], layer[ROW], layer[XH] + layer[IN] + 1, n // layer[DILATION]
+    Hp, S, n_state, B, mask = layer[PADDED], layer[ROW], layer[STATES], n // layer[DILATION], layer[MASK]
     key_h, key_c = run_key(noise, i, ZONEOUT_H), run_key(noise, i, ZONEOUT_C)
-    is_drawn = noise.key != EXPECTED
-    for b in range(n):
-        h, out = xh + ((first + t + 1) * n + b) * S, layer[OUT] + ((first + t + 1) * n + b) * Hp
-        c, here = layer[C] + ((t + 1) * n + b) * layer[STATES], (t * n + b) * Hp
-        if net.zoneout > 0.0:
-            copy_row(work, h, work, layer[OWN_H] + here, Hp)
-            word = _word(noise, net, key_h, layer, first + t, b, n)
-            mix_row(is_drawn, word, net.zoneout, Hp, work, out - n * Hp, h, out)  # 1a
-            if net.zones_c > 0:
-                copy_row(work, c, work, layer[OWN_C] + here, Hp)
-                word = _word(noise, net, key_c, layer, first + t, b, n)
-                mix_row(is_drawn, word, net.zoneout, Hp, work, c - n * layer[STATES], c, c)  # 1b
-        else:
-            copy_row(work, h, work, out, Hp)
-        if net.carries_h > 0:
-            copy_row(work, out, work, c, Hp)
-        if net.recurrent_dropout > 0.0:
-            multiply_row(Hp, work, out, layer[MASK] + b % B * Hp, h)  # 2
-        else:
-            copy_row(work, out, work, h, Hp)
+    is_drawn, step, zones_out = noise.key != EXPECTED, before + t, net.zoneout > 0.0
+    for stream in range(0, n, B):
+        for row in range(B):
+            b = stream + row
+            h, out = layer[XH] + ((step + 1) * n + b) * S + layer[IN] + 1, layer[OUT] + ((step + 1) * n + b) * Hp
+            c = layer[C] + ((t + 1) * n + b) * n_state
+            if zones_out:
+                word = _word(noise, net, key_h, layer, step, b, n)
+                mix_row(is_drawn, word, net.zoneout, Hp, work, out - n * Hp, h, h)  # 1a
+            if zones_out and net.zones_c > 0:
+                copy_row(work, c, work, layer[OWN_C] + (t * n + b) * Hp, Hp)
+                word = _word(noise, net, key_c, layer, step, b, n)
+                mix_row(is_drawn, word, net.zoneout, Hp, work, c - n * n_state, c, c)  # 1b
+            if net.carries_h > 0:
+                copy_row(work, h, work, c, Hp)
+            if net.recurrent_dropout > 0.0:
+                mask_row(Hp, work, h, mask + row * Hp, out)  # 2
+            else:
+                copy_row(work, h, work, out, Hp)
 
 
 @kernel
-def _forward(net, noise, layers, i, first, work, T, n, D, H, w, extra, xh, c, gates, kept):
-    """A turn of T steps from step ``first`` on; buffers as in ``lstm.forward``."""
-    layer, one = layers[i], np.int64(1)
-    if first == 0:
+def _forward(net, noise, layers, i, before, work, first, last, T, n, D, H, w, extra, xh, c, gates, kept):
+    """All steps of a turn; ``before`` it come as many steps of the run. Buffers as in ``lstm.forward``."""
+    layer = layers[i]
+    if before == 0:
         _begin(net, noise, layer, i, n, work)
     if _goes_by_steps(net):
-        for t in range(T):
-            cells.forward(
-                net, one, n, D, H, w, extra, tail(xh, t * n * layer[ROW]), tail(c, t * n * layer[STATES]),
-                tail(gates, t * n * layer[GATE_ROW]), tail(kept, t * n * layer[KEPT_ROW]),
-            )  # fmt: skip
-            _after_step(net, noise, layer, i, first, t, n, work)
+        for t in range(first, last):
+            cells.forward(net, t, t + 1, T, n, D, H, w, extra, xh, c, gates, kept)
+            _after_step(net, noise, layer, i, before, t, n, work)
     else:
-        cells.forward(net, T, n, D, H, w, extra, xh, c, gates, kept)
+        cells.forward(net, first, last, T, n, D, H, w, extra, xh, c, gates, kept)
     if net.dropout > 0.0:
-        B, last = n // layer[DILATION], min((first + T) * n, net.n_timesteps * (n // layer[DILATION]))
-        row = first * n if layer[DOUT] >= 0 else max(first * n, (net.n_timesteps - 1) * B)  # who else reads the head
+        B, end = n // layer[DILATION], min((before + T) * n, net.n_timesteps * (n // layer[DILATION]))
+        row = before * n if layer[DOUT] >= 0 else max(before * n, (net.n_timesteps - 1) * B)  # who else reads the head
         source, width = layer[XH] + n * layer[ROW] + layer[IN] + 1, layer[ROW]
         if layer[OUT] >= 0:
             source, width = layer[OUT] + n * layer[PADDED], layer[PADDED]
         drop_rows(
-            run_key(noise, i, DROPOUT), noise.first, net.n_timesteps, B, row, last, layer[PADDED], net.dropout, work,
+            run_key(noise, i, DROPOUT), noise.first, net.n_timesteps, B, row, end, layer[PADDED], net.dropout, work,
             source + row * width, width, layer[UP] + row * layer[PADDED], layer[PADDED],
         )  # fmt: skip
 
@@ -163,68 +157,66 @@ def _drop_gradient(net, noise, layers, i, B, work):
 
 @kernel
 def _before_step_back(net, noise, layer, i, t, n, work, every_step):
-    """Lines 1b and 1a of step ``t`` of the tape backwards, with what others send; h and c as the cell left them."""
-    Hp, n_fed, n_state, first = layer[PADDED], layer[ROW] - layer[IN] - 1, layer[STATES], layer[STEPS] - layer[TAPE]
-    xh, key_h, key_c = layer[XH] + layer[IN] + 1, run_key(noise, i, ZONEOUT_H), run_key(noise, i, ZONEOUT_C)
+    """Lines 1b and 1a of step ``t`` of the tape backwards, with what others send; c as the cell left it."""
+    Hp, n_fed, n_state, before = layer[PADDED], layer[ROW] - layer[IN] - 1, layer[STATES], layer[STEPS] - layer[TAPE]
+    key_h, key_c = run_key(noise, i, ZONEOUT_H), run_key(noise, i, ZONEOUT_C)
     is_drawn = noise.key != EXPECTED
     for b in range(n):
         dh, dc, here = net.dh + b * n_fed, net.dc + b * n_state, (t * n + b) * Hp
-        h, c = xh + ((first + t + 1) * n + b) * layer[ROW], layer[C] + ((t + 1) * n + b) * n_state
         if every_step:
             add_row(Hp, work, layer[DOUT] + here, dh)
-        if net.zoneout > 0.0:
-            copy_row(work, layer[OWN_H] + here, work, h, Hp)
-            word = _word(noise, net, key_h, layer, first + t, b, n)
-            unmix_row(is_drawn, word, net.zoneout, Hp, work, dh, net.rest + b * Hp)  # 1a
-            if net.zones_c > 0:
-                copy_row(work, layer[OWN_C] + here, work, c, Hp)
-                word = _word(noise, net, key_c, layer, first + t, b, n)
-                unmix_row(is_drawn, word, net.zoneout, Hp, work, dc, net.rest + (n + b) * Hp)  # 1b
-        else:
-            copy_row(work, layer[OUT] + ((first + t + 1) * n + b) * Hp, work, h, Hp)
-        if net.carries_h > 0:
-            clear(work, dc, Hp)
+        word = _word(noise, net, key_h, layer, before + t, b, n)
+        unmix_row(is_drawn, word, net.zoneout, Hp, work, dh, net.rest + b * Hp)  # 1a
+        if net.zones_c > 0:
+            copy_row(work, layer[OWN_C] + here, work, layer[C] + ((t + 1) * n + b) * n_state, Hp)
+            word = _word(noise, net, key_c, layer, before + t, b, n)
+            unmix_row(is_drawn, word, net.zoneout, Hp, work, dc, net.rest + (n + b) * Hp)  # 1b
 
 
 @kernel
-def _after_step_back(net, layer, n, work):
+def _after_step_back(net, layer, t, n, work):
     """Line 2 backwards, and what of the gradient by the state before did not pass through the cell."""
-    Hp, n_fed, B = layer[PADDED], layer[ROW] - layer[IN] - 1, n // layer[DILATION]
-    for b in range(n):
-        dh, dc = net.dh + b * n_fed, net.dc + b * layer[STATES]
-        if net.recurrent_dropout > 0.0:
-            multiply_row(Hp, work, dh, layer[MASK] + b % B * Hp, dh)  # 2
-        if net.carries_h > 0:
-            add_row(Hp, work, dc, dh)
-        if net.zoneout > 0.0:
-            add_row(Hp, work, net.rest + b * Hp, dh)  # 1a
-            if net.zones_c > 0:
+    Hp, n_fed, n_state, B = layer[PADDED], layer[ROW] - layer[IN] - 1, layer[STATES], n // layer[DILATION]
+    mask, zones_out = layer[MASK], net.zoneout > 0.0
+    sums_up = net.carries_h > 0 and (t == 0 or zones_out)  # else the cell finds in dc what did not pass through it
+    for stream in range(0, n, B):
+        for row in range(B):
+            b = stream + row
+            dh, dc = net.dh + b * n_fed, net.dc + b * n_state
+            if net.recurrent_dropout > 0.0:
+                multiply_row(Hp, work, dh, mask + row * Hp, dh)  # 2
+            if sums_up:
+                add_row(Hp, work, dc, dh)
+                clear(work, dc, Hp)
+            if zones_out:
+                add_row(Hp, work, net.rest + b * Hp, dh)  # 1a
+            if zones_out and net.zones_c > 0:
                 add_row(Hp, work, net.rest + (n + b) * Hp, dc)  # 1b
 
 
 @kernel
 def _backward(
-    net, noise, layers, i, work, T, n, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx,
-    want_state, dh, dc, dz, dx, dw, dextra,
+    net, noise, layers, i, work, first, last, T, n, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step,
+    want_dx, want_state, dh, dc, dz, dx, dw, dextra,
 ):  # fmt: skip
-    """Undo ``_forward`` for the T steps of the tape; buffers as in ``lstm.backward``."""
-    layer, one, width = layers[i], np.int64(1), (D + LANES - 1) // LANES * LANES
+    """Undo ``_forward`` for all steps of the tape; buffers as in ``lstm.backward``."""
+    layer = layers[i]
     if _goes_by_steps(net):
-        for t in range(T - 1, -1, -1):
-            _before_step_back(net, noise, layer, i, t, n, work, every_step)
+        for t in range(last - 1, first - 1, -1):
+            if net.zoneout > 0.0:
+                _before_step_back(net, noise, layer, i, t, n, work, every_step)
             cells.backward(
-                net, one, n, D, H, wh_t, wx_t, extra, tail(xh, t * n * layer[ROW]), tail(c, t * n * layer[STATES]),
-                tail(kept, t * n * layer[KEPT_ROW]), tail(gates, t * n * layer[GATE_ROW]), dout, False, want_dx,
-                t > 0 or want_state, dh, dc, dz, tail(dx, t * n * width if want_dx else 0), dw, dextra,
+                net, t, t + 1, T, n, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout,
+                every_step and net.zoneout == 0.0, want_dx, want_state, dh, dc, dz, dx, dw, dextra,
             )  # fmt: skip
-            _after_step_back(net, layer, n, work)
+            _after_step_back(net, layer, t, n, work)
     else:
         cells.backward(
-            net, T, n, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx, want_state, dh, dc, dz,
-            dx, dw, dextra,
+            net, first, last, T, n, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx, want_state,
+            dh, dc, dz, dx, dw, dextra,
         )  # fmt: skip
         if net.carries_h > 0:
-            _after_step_back(net, layer, n, work)
+            _after_step_back(net, layer, first, n, work)
 
 
 @kernel
@@ -275,19 +267,21 @@ def infer(typingctx, net, layers, i, work, T, n, D, H, w, extra, xh, c, z):
 
 
 @twin_of(_plain("forward", 6))
-def forward(typingctx, net, noise, layers, i, first, work, T, n, D, H, w, extra, xh, c, gates, kept):
-    """A turn of T steps of run ``i``, from its step ``first`` on."""
-    return _call("forward", (net, noise, layers, i, first, work, T, n, D, H, w, extra, xh, c, gates, kept), 6)
+def forward(typingctx, net, noise, layers, i, before, work, first, last, T, n, D, H, w, extra, xh, c, gates, kept):
+    """Steps ``first..last-1`` of a turn of T steps of run ``i``, which has as many steps ``before`` it."""
+    return _call(
+        "forward", (net, noise, layers, i, before, work, first, last, T, n, D, H, w, extra, xh, c, gates, kept), 6
+    )
 
 
 @twin_of(_plain("backward", 5))
 def backward(
-    typingctx, net, noise, layers, i, work, T, n, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step,
-    want_dx, want_state, dh, dc, dz, dx, dw, dextra,
+    typingctx, net, noise, layers, i, work, first, last, T, n, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout,
+    every_step, want_dx, want_state, dh, dc, dz, dx, dw, dextra,
 ):  # fmt: skip
-    """The way back through the last T steps of run ``i``."""
+    """The way back through the steps ``first..last-1`` of the T that run ``i`` keeps."""
     return _call(
         "backward",
-        (net, noise, layers, i, work, T, n, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx,
-         want_state, dh, dc, dz, dx, dw, dextra), 5,
+        (net, noise, layers, i, work, first, last, T, n, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step,
+         want_dx, want_state, dh, dc, dz, dx, dw, dextra), 5,
     )  # fmt: skip

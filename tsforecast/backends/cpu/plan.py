@@ -300,15 +300,14 @@ def _lay_out(
 
 def _lay_out_noise(spec: NetworkSpec, layer: np.ndarray, rows: int, work: _Heap) -> None:
     """Places of what noise needs of a run in training; see ``noisy``."""
-    shape, hp = CELL_SHAPES[spec.cell], layer[tables.PADDED]
+    hp = layer[tables.PADDED]
     row, tape = rows * layer[tables.DILATION] * hp, layer[tables.TAPE]
-    layer[tables.GATE_ROW], layer[tables.KEPT_ROW] = shape.n_gates_kept * hp, shape.n_kept * hp
     if spec.dropout:
         layer[tables.UP] = work.take(layer[tables.STEPS] * row)
     if spec.recurrent_dropout or spec.zoneout:
         layer[tables.OUT] = work.take((layer[tables.STEPS] + 1) * row)
     if spec.zoneout:
-        layer[tables.OWN_H], layer[tables.OWN_C] = work.take(tape * row), work.take(tape * row)
+        layer[tables.OWN_C] = work.take(tape * row)
     if spec.recurrent_dropout:
         layer[tables.MASK] = work.take(rows * hp)
 

@@ -33,7 +33,7 @@ import math
 from tsforecast.backends.cpu.activations import decay, squash_sst
 from tsforecast.backends.cpu.jit import inlined, kernel
 from tsforecast.backends.cpu.lanes import LANES, fma, load, splat, store, where_positive
-from tsforecast.backends.cpu.layer import Kernels, gradient_of_rows, is_zero_state
+from tsforecast.backends.cpu.layer import Kernels, is_zero_state, rows_ready, weight_gradient
 from tsforecast.backends.cpu.tile import multiply
 
 LOG_2 = math.log(2.0)
@@ -83,18 +83,18 @@ def infer(T, B, D, H, w, extra, xh, c, z):
 
 
 @kernel
-def forward(T, B, D, H, w, extra, xh, c, gates, kept):
-    """Run the layer over all steps, keeping what ``backward`` needs."""
+def forward(first, last, T, B, D, H, w, extra, xh, c, gates, kept):
+    """Run the layer, keeping what ``backward`` needs."""
     P = (H + LANES - 1) // LANES
     Hp, K = P * LANES, D + 1 + H
     S = D + 1 + Hp
-    rows = D + 1 if is_zero_state(B, D, S, xh, gates) else K  # of the weights, that step 1 needs
-    for t in range(T):
+    rows = D + 1 if first == 0 and is_zero_state(B, D, S, xh, gates) else K  # of the weights, that this step needs
+    for t in range(first, last):
         for p in range(P):
-            first = (p * T + t) * B * 4 * LANES
-            multiply(B, 4, rows, xh, t * B * S, S, 1, w, p * K * 4 * LANES, 0, gates, first, 4 * LANES, 0, False)  # 1a
+            here = (p * T + t) * B * 4 * LANES
+            multiply(B, 4, rows, xh, t * B * S, S, 1, w, p * K * 4 * LANES, 0, gates, here, 4 * LANES, 0, False)  # 1a
             for b in range(B):
-                z = first + b * 4 * LANES
+                z = here + b * 4 * LANES
                 at_r = (t * B + b) * 3 * Hp + p * LANES
                 at_n, at_m, later = at_r + Hp, at_r + 2 * Hp, 3 * B * Hp
                 share, slope, g, o, r, n, m, h = _step(gates, z, load(c, at_r), load(c, at_n), load(c, at_m))
@@ -140,14 +140,14 @@ def _step_backward(T, B, Hp, t, p, b, c, gates, dh, dc, dz):
 
 @kernel
 def backward(
-    T, B, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx, want_state, dh, dc, dz, dx, dw,
-    dextra,
+    first, last, T, B, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step, want_dx, want_state, dh, dc, dz,
+    dx, dw, dextra,
 ):  # fmt: skip
     """Undo ``forward``; arguments as in ``lstm``."""
     P, Vx = (H + LANES - 1) // LANES, (D + LANES - 1) // LANES
     Hp, K = P * LANES, D + 1 + H
     S = D + 1 + Hp
-    for t in range(T - 1, -1, -1):
+    for t in range(last - 1, first - 1, -1):
         if every_step:
             for q in range(0, B * Hp, LANES):
                 store(dh, q, load(dh, q) + load(dout, t * B * Hp + q))
@@ -159,9 +159,12 @@ def backward(
         if want_dx:
             to = t * B * Vx * LANES
             multiply(B, Vx, 4 * Hp, dz, 0, 4 * Hp, 1, wx_t, 0, 0, dx, to, Vx * LANES, LANES, False)  # 1a, by x
-    first = B if is_zero_state(B, D, S, xh, dz) else 0
-    gradient_of_rows(0, first, T * B, P, D + 1, 4, xh, 0, S, gates, 0, 4 * LANES, dw, 0, K)  # 1a, by W
-    gradient_of_rows(first, T * B, T * B, P, K, 4, xh, 0, S, gates, 0, 4 * LANES, dw, 0, K)
+        n = rows_ready(t, T, B)
+        if n > 0:
+            n_0 = B if t == 0 and is_zero_state(B, D, S, xh, dz) else 0
+            at = t * B + n_0
+            weight_gradient(at, n - n_0, T * B, P, K, 4, xh, 0, S, gates, 0, 4 * LANES, dw, 0, K)  # 1a, by W
+            weight_gradient(0, n_0, T * B, P, D + 1, 4, xh, 0, S, gates, 0, 4 * LANES, dw, 0, K)
 
 
 KERNELS = Kernels(infer, forward, backward)

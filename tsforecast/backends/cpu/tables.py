@@ -5,14 +5,13 @@
 # the last one gradients go back, for which alone c, gates and the like are kept); its places in the packed weights
 # (START, START_C: learned h_0 and c_0, -1: none); and its places in the work buffer. DOUT is where the gradient of its
 # outputs stands (-1: only the last one counts), SUMMED whether that is added up from several places, else it is what
-# the run above has left. CARRIED is where its states stand among those that are carried from window to window. GATE_ROW
-# and KEPT_ROW are the numbers that a row of a step has there. From UP on stand the places of what noise needs
-# (``noisy``), -1 without it.
+# the run above has left. CARRIED is where its states stand among those that are carried from window to window. From UP
+# on stand the places of what noise needs (``noisy``), -1 without it.
 IN, UNITS, PADDED, ROW, DEPTH, STATES, STEPS, DILATION, TAPE = range(9)
 W, EXTRA, START, START_C, WH_T, WX_T = range(9, 15)
 XH, C, GATES, KEPT, DX, DOUT, SUMMED, CARRIED = range(15, 23)
-GATE_ROW, KEPT_ROW, UP, OUT, OWN_H, OWN_C, MASK = range(23, 30)
-N_FIELDS = 30
+UP, OUT, OWN_C, MASK = range(23, 27)
+N_FIELDS = 27
 # Behind the runs, a row for every link: from which run (-1: the window), to which (the number of runs: the head), from
 # which column on, whether time runs the other way, and whether it adds to what an earlier link wrote.
 SOURCE, TARGET, COLUMN, TURNED, ADDS = range(5)
