@@ -30,7 +30,7 @@ import sys, time, numpy as np, sklearn.utils, tsforecast
 from tsforecast.backends import plain
 model = tsforecast.load_model(sys.argv[1])
 if sys.argv[2] == "kernels":
-    plain.is_worth_it = lambda spec, n_windows: False
+    plain.is_worth_it = lambda spec, n_windows, dtype: False
 window = np.linspace(0, 1, {steps})[None]
 began = time.perf_counter()
 model.predict(window)

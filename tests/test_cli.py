@@ -244,9 +244,13 @@ def test_a_full_standard_error_does_not_change_the_exit_code(command, code):
 
 @pytest.mark.needs_jit
 def test_warmup_and_the_default_network(capsys, table, tmp_path):
-    code, stdout, stderr = run(capsys, "warmup")
+    code, stdout, stderr = run(capsys, "warmup", "--cells", "lstm", "rnn_tanh", "lstm", "--dtype", "float32")
     assert (code, stdout) == (0, "")
     assert os.environ["TSFORECAST_CACHE_DIR"] in stderr
+    assert [line.split("] ")[1] for line in stderr.splitlines() if "float" in line] == [
+        "lstm in float32 is ready",
+        "rnn_tanh in float32 is ready",
+    ]
     code, _, _ = run(capsys, "forecast", table, "--horizon", 3, "-o", tmp_path / "out.csv", *QUICK)
     assert code == 0
     assert np.isfinite(pd.read_csv(tmp_path / "out.csv").iloc[:, 2:]).all(axis=None)
@@ -270,6 +274,8 @@ def test_warmup_and_the_default_network(capsys, table, tmp_path):
         (["forecast", "{table}", "--horizon", "2", "--n-jobs", "0"], 2, "0 threads"),
         (["forecast", "{table}", "--horizon", "2", "--n-timesteps", "1"], 2, "n_timesteps"),
         (["nothing"], 2, "invalid choice"),
+        (["warmup", "--cells", "lstm", "gur"], 2, "--cells: there is no 'gur'; there are: rnn_tanh, "),
+        (["warmup", "--dtype", "float16"], 2, "argument --dtype: invalid choice: 'float16'"),
         ([], 2, "COMMAND"),
         (["forecast", "none.csv", "--horizon", "3"], 3, "none.csv: there is no such file"),
         (["forecast", "--dataset", "none", "--horizon", "3"], 2, "air_passengers"),

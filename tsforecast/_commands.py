@@ -140,20 +140,34 @@ def backtest(args: argparse.Namespace, log: Log) -> str:
     return "" if args.output == "-" else table.to_string(index=False, float_format=lambda v: f"{v:.3f}", na_rep="-")
 
 
-def warmup(_args: argparse.Namespace, log: Log) -> str:
-    """Compile or load every kernel that training, forecasts and streams need, in both dtypes."""
+def warmup(args: argparse.Namespace, log: Log) -> str:
+    """Compile or load every kernel that training, forecasts and streams of the cells need, in the dtypes asked for."""
+    from tsforecast.spec import CELLS
+
+    for cell in args.cells:
+        if cell not in (*CELLS, "all"):
+            raise argparse.ArgumentTypeError(f"--cells: there is no {cell!r}; there are: {', '.join(CELLS)}, or all")
+    _tell_if_cold(log)
+    for cell in CELLS if "all" in args.cells else dict.fromkeys(args.cells):
+        for dtype in dict.fromkeys(args.dtype):
+            _warm(cell, dtype)
+            log(f"{cell} in {dtype} is ready", cell=cell, dtype=dtype)
+    log(f"kernels are ready in {_cache_text()}")
+    return ""
+
+
+def _warm(cell: str, dtype: str) -> None:
+    """Use a small network of the cell in every way that a default one is used."""
     import numpy as np
 
     from tsforecast.backends.base import get_backend
+    from tsforecast.estimators.base import RecurrentRegressor
 
-    _tell_if_cold(log)
-    X, y = tsforecast.sliding_windows(np.sin(np.arange(40)), 4)
-    for dtype in ("float32", "float64"):
-        model = tsforecast.LSTMRegressor(4, max_iter=1, early_stopping=True, random_state=0, dtype=dtype).fit(X, y)
-        get_backend("cpu").predict(model._spec(), model._params, X.ravel().astype(dtype), np.zeros(1, np.int64), 1)
-        model.stream()
-    log(f"kernels are ready in {_cache_text()}")
-    return ""
+    X, y = np.random.default_rng(0).normal(size=(40, 4, 2)), np.zeros(40)  # of two features: a norm of one is no use
+    of_cell = type("OfCell", (RecurrentRegressor,), {"_cell": cell})
+    model = of_cell(4, max_iter=1, early_stopping=True, random_state=0, dtype=dtype).fit(X, y)
+    get_backend("cpu").predict(model._spec(), model._params, X.ravel().astype(dtype), np.zeros(1, np.int64), 1)
+    model.stream()
 
 
 def _tell_if_cold(log: Log) -> None:

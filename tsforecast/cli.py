@@ -56,6 +56,14 @@ def build_parser() -> argparse.ArgumentParser:
     backtest.add_argument("--output-format", choices=("csv", "parquet"), help="needed where the name does not say it")
 
     warmup = commands.add_parser("warmup", help="compile the kernels into the cache, e.g. in an image build", **raw)
+    warmup.add_argument(
+        "--cells", nargs="+", default=["lstm"], metavar="CELL",
+        help="default: lstm; all, or names such as gru slstm (another name is answered with the list); what attention, "
+        "decoders, known-future inputs and dropout need is compiled when they are first used",
+    )  # fmt: skip
+    warmup.add_argument(
+        "--dtype", nargs="+", choices=("float32", "float64"), default=["float32", "float64"], help="default: both"
+    )
     info = commands.add_parser("info", help="versions, processor, GPU, cache folder", **raw)
     info.add_argument("--json", action="store_true", help="as JSON on standard output")
     for command in (forecast, backtest, warmup):

@@ -96,6 +96,29 @@ def test_the_second_process_loads_what_the_first_compiled(tmp_path):
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
 
 
+KEPT = """
+    import numpy as np
+    from tsforecast.backends.base import get_backend
+    from tsforecast.spec import NetworkSpec
+
+    cpu, f4, f8 = get_backend("cpu"), np.dtype("float32"), np.dtype("float64")
+    tanh, relu = (NetworkSpec(3, 1, (2,), 1, cell=cell) for cell in ("rnn_tanh", "rnn_relu"))
+    wider = NetworkSpec(3, 1, (9,), 1, cell="rnn_tanh")
+    def kept():
+        print(*(int(cpu.can_predict_at_once(spec, dtype)) for spec in (tanh, relu, wider) for dtype in (f4, f8)))
+    kept()
+    cpu.predict(tanh, np.zeros(tanh.n_params), np.zeros(3), np.zeros(1, np.int64), 1)
+    kept()
+"""
+
+
+def test_whether_code_is_kept_is_known_for_every_cell_and_dtype(tmp_path):
+    """The cell and the dtype decide, the sizes do not; a new process learns it from the files."""
+    none, double_tanh = "0 0 0 0 0 0".split(), "0 1 0 0 0 1".split()
+    assert _run(KEPT, tmp_path, TSFORECAST_CACHE_DIR=str(tmp_path)) == none + double_tanh
+    assert _run(KEPT, tmp_path, TSFORECAST_CACHE_DIR=str(tmp_path)) == double_tanh + double_tanh
+
+
 def test_damaged_files_are_misses(tmp_path):
     """200 seeded damages of one file: cut, flipped, replaced by noise or by a pickle that would run code."""
     code = (

@@ -134,7 +134,7 @@ def predict(
     from tsforecast.backends import plain
 
     device, spec = _resolved(device), spec.without_dropout
-    if device == "cpu" and plain.is_worth_it(spec, len(x_starts)):
+    if device == "cpu" and plain.is_worth_it(spec, len(x_starts), params.dtype):
         return plain.predict(spec, params, values, x_starts)
     return get_backend(device).predict(spec, params, values, x_starts, n_jobs)
 

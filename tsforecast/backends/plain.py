@@ -28,7 +28,7 @@ SECONDS_A_SUM, SECONDS_A_PRODUCT = 2e-5, 2e-8  # what one vector operation of a 
 _spent = 0.0
 
 
-def is_worth_it(spec: NetworkSpec, n_windows: int) -> bool:
+def is_worth_it(spec: NetworkSpec, n_windows: int, dtype: np.dtype) -> bool:
     """Whether this way is the faster one for so many windows: little work, and no kernel ready for it."""
     if _spent > COMPILE_SECONDS or os.environ.get("NUMBA_DISABLE_JIT", "0") != "0" or not spec.is_plain_stack:
         return False
@@ -43,7 +43,7 @@ def is_worth_it(spec: NetworkSpec, n_windows: int) -> bool:
         return True
     from tsforecast.backends.cpu.backend import CpuBackend
 
-    return not CpuBackend.can_predict_at_once()
+    return not CpuBackend.can_predict_at_once(spec, dtype)
 
 
 @np.errstate(all="ignore")  # kernels do not warn, either

@@ -33,7 +33,9 @@ INFERENCE_ROWS, FEWEST_INFERENCE_ROWS, INFERENCE_NUMBERS = 48, 6, 3_000_000
 EVALUATION_ROWS = 8 * INFERENCE_ROWS
 MOST_THREADS = epoch.MOST_SHARDS
 _NOBODY_FORCED = np.empty((0, 0), np.uint8)
-_compiled: set[np.dtype] = set()
+# Kinds of networks, by the type of ``plan.Net`` and the dtype, whose kernels are loaded: of training, of forecasts.
+_can_train: set[tuple[type, np.dtype]] = set()
+_can_predict: set[tuple[type, np.dtype]] = set()
 SUPPORTED_CELLS = tuple(CELL_SHAPES)  # of the keys of spec.CELLS
 
 
@@ -47,9 +49,19 @@ class CpuBackend:
     name = "cpu"
 
     @staticmethod
-    def can_predict_at_once() -> bool:
-        """Whether ``predict`` needs no compilation."""
-        return is_kept(epoch.predict)
+    def can_predict_at_once(spec: NetworkSpec, dtype: np.dtype) -> bool:
+        """Whether ``predict`` needs no compilation for weights of ``dtype``."""
+        plan, nothing = inference_plan(spec, 1), np.empty(0, dtype)
+        kind = type(plan.net), dtype
+        if kind not in _can_predict:
+            arguments = _prediction(
+                plan, nothing, np.empty(0, np.int64), 0, 0, nothing, np.empty(plan.n_work, dtype),
+                carried_states(spec, plan, 1, dtype), np.zeros(SYNC_SIZE, dtype=np.int64), nothing.reshape(0, 1),
+            )  # fmt: skip
+            if not is_kept(epoch.predict, arguments):
+                return False
+            _can_predict.add(kind)
+        return True
 
     def train_epoch(
         self,
@@ -86,20 +98,12 @@ class CpuBackend:
         with work_buffer(n_threads * plan.n_work, state.params.dtype) as work:
             carried = carried_states(spec, plan, batch_size, state.params.dtype)
             memory = training_memory(plan, work, n_shards, carried)
-            arguments = (*fixed, order, batch_size, learning_rates, kernel_state, memory, state.step, state.seed)
-            if state.params.dtype not in _compiled:  # on this thread, where Ctrl-C ends it at once
-                nothing = (
-                    *fixed,
-                    order[:0],
-                    batch_size,
-                    learning_rates[:0],
-                    kernel_state,
-                    memory,
-                    state.step,
-                    state.seed,
-                )
-                epoch.train_epoch(0, 1, *nothing)
-                _compiled.add(state.params.dtype)
+            rest = kernel_state, memory, state.step, state.seed
+            arguments = (*fixed, order, batch_size, learning_rates, *rest)
+            kind = type(plan.net), state.params.dtype
+            if kind not in _can_train:  # compiled on this thread, where Ctrl-C ends it at once
+                epoch.train_epoch(0, 1, *fixed, order[:0], batch_size, learning_rates[:0], *rest)
+                _can_train.add(kind)
             statuses = run_threads(
                 [lambda thread=thread: epoch.train_epoch(thread, n_threads, *arguments) for thread in range(n_threads)],
                 sync,
@@ -161,11 +165,7 @@ class CpuBackend:
 
         def work(first: int, last: int) -> None:
             with work_buffer(plan.n_work, params.dtype) as buffer:
-                work, frame, base = thread_memory(plan, buffer)
-                epoch.predict(
-                    plan.net, plan.layers, values, x_starts, first, last, packed, work[0], frame[0], base[0], carried,
-                    sync, result,
-                )  # fmt: skip
+                epoch.predict(*_prediction(plan, values, x_starts, first, last, packed, buffer, carried, sync, result))
 
         n_operations = operations(spec) * n
         n_chains = 1 if spec.stateful else -(-n // plan.rows)
@@ -200,6 +200,17 @@ class CpuBackend:
         dparams = np.empty_like(params)
         epoch.unpack(dw, plan.runs, dparams)
         return out, dparams, np.concatenate([dx.reshape(n, -1), d_future], axis=1).reshape(x.shape)
+
+
+def _prediction(
+    plan: Plan, values: NDArray, x_starts: NDArray, first: int, last: int, packed: NDArray, buffer: NDArray,
+    carried: NDArray, sync: NDArray, result: NDArray,
+) -> tuple:  # fmt: skip
+    """Arguments of ``epoch.predict`` for one thread, whose work buffer is ``buffer``."""
+    work, frame, base = thread_memory(plan, buffer)
+    return (
+        plan.net, plan.layers, values, x_starts, first, last, packed, work[0], frame[0], base[0], carried, sync, result,
+    )  # fmt: skip
 
 
 def _check_supported(spec: NetworkSpec) -> None:

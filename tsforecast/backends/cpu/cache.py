@@ -116,6 +116,10 @@ class KernelCache(_Cache):
         key = repr((self._function, self._bytecode, [str(a) for a in sig], codegen.magic_tuple(), settings))
         return self._folder / f"{self._short_name()}-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 
+    def has(self, sig, target_context) -> bool:
+        """Whether there is a file for the argument types ``sig``."""
+        return self._path(sig, target_context.codegen()).exists()
+
     def load_overload(self, sig, target_context):
         """Return the compiled result for the argument types ``sig``, or None."""
         if not self._enabled:
@@ -168,12 +172,13 @@ def _remove(path: Path | None):
         pass
 
 
-def is_kept(dispatcher) -> bool:
-    """Whether machine code of this function, for any arguments, is loaded or in the cache."""
-    if getattr(dispatcher, "signatures", True):
+def is_kept(dispatcher, arguments: tuple) -> bool:
+    """Whether machine code of this function for arguments of these types is loaded or in the cache."""
+    if not hasattr(dispatcher, "overloads"):  # nothing is compiled at all
         return True
+    sig = tuple(dispatcher.typeof_pyval(a) for a in arguments)
     cache = dispatcher._cache
-    return isinstance(cache, KernelCache) and any(cache._folder.glob(f"{cache._short_name()}-*"))
+    return sig in dispatcher.overloads or (isinstance(cache, KernelCache) and cache.has(sig, dispatcher.targetctx))
 
 
 def attach(dispatcher):

@@ -24,7 +24,7 @@ _NAMES = {
     epoch.DONE: "done", member.EXHAUSTED: "exhausted", epoch.DIVERGED: "diverged", member.NOT_FINITE: "not finite",
     epoch.STOPPED: "stopped", member.WAITING: "waiting",
 }  # fmt: skip
-_compiled: set[np.dtype] = set()
+_compiled: set[tuple[type, np.dtype]] = set()  # kinds of networks, by the type of ``plan.Net`` and the dtype
 
 
 def train_fleet(spec: NetworkSpec, rule: StepRule, members: Sequence[Member], n_jobs: int) -> None:
@@ -94,9 +94,10 @@ class _Chunk:
     def train(self) -> None:
         """Train, and give every member its part of the outcome, also after an interrupt."""
         try:
-            if self._dtype not in _compiled:  # on this thread, where Ctrl-C ends it at once
+            kind = type(self._plan.net), self._dtype
+            if kind not in _compiled:  # on this thread, where Ctrl-C ends it at once
                 self._work(np.full(1, len(self._members)))
-                _compiled.add(self._dtype)
+                _compiled.add(kind)
             run_threads([lambda: self._work(self._queue)] * self._n_threads, self._sync, self._operations)
         finally:
             self._publish()
