@@ -21,7 +21,10 @@ echo "== 2 of 4: kernels as plain Python, with coverage"
 NUMBA_DISABLE_JIT=1 "${pytest[@]}" --cov --cov-fail-under=90 --cov-report=term
 
 echo "== 3 of 4: compiled kernels with bounds checks"
-NUMBA_BOUNDSCHECK=1 "${pytest[@]}" tests/kernels
+# Indices are the same in both dtypes, and in cells that differ by a function or by which of the gates is missing; what
+# processes do to one another is not about them.
+NUMBA_BOUNDSCHECK=1 "${pytest[@]}" tests/kernels --ignore tests/kernels/test_cpu_processes.py \
+  -k "not float32 and not relu and not mingru and not no_input and not no_forget and not no_output"
 
 # numba-cuda takes the place of the CUDA target inside Numba, so it has an environment of its own (1.2 GB).
 echo "== 4 of 4: CUDA kernels, simulated and compiled to machine code"
