@@ -9,7 +9,7 @@ from cuda_cases import REFERENCE, Case, close, epochs
 from numba import cuda
 
 from tsforecast.backends.base import TrainState
-from tsforecast.backends.cuda import cells, plan
+from tsforecast.backends.cuda import cells, plan, wide_gradient
 from tsforecast.backends.cuda.backend import CudaBackend
 from tsforecast.backends.members import Member
 from tsforecast.exceptions import BackendUnavailableError
@@ -17,15 +17,18 @@ from tsforecast.exceptions import BackendUnavailableError
 
 @pytest.fixture
 def backend(monkeypatch):
-    """One multiprocessor, two blocks; every network counts as wide, whatever its size."""
+    """One multiprocessor, two blocks; every network counts as wide, whatever its size, and its sums come in parts."""
     monkeypatch.setattr(plan, "WIDEST_OF_A_BLOCK", 0)
+    monkeypatch.setattr(wide_gradient, "LEAST_ROWS", 16)
     plan.make_plan.cache_clear()
     yield CudaBackend(n_processors=1)
     plan.make_plan.cache_clear()
 
 
 @pytest.mark.parametrize("cell", cells.CELLS)
-def test_gradients_equal_the_reference(cell, backend, rng):
+def test_gradients_equal_the_reference(cell, backend, rng, monkeypatch):
+    if cell == "gru":
+        monkeypatch.setattr(wide_gradient, "LEAST_ROWS", 100)  # in one part
     hidden_sizes = (36, 5) if cell in ("lstm", "gru") else (18,)  # two tiles of units, and a part of one
     case = Case(rng, hidden_sizes=hidden_sizes, linear_skip=True, cell=cell)
     spec = case.spec
@@ -35,6 +38,11 @@ def test_gradients_equal_the_reference(cell, backend, rng):
     theirs = REFERENCE.gradient(spec, case.params.astype(float), x.astype(float), cotangent.astype(float))
     for a, b in zip(ours, theirs, strict=True):
         close(a, b)
+
+
+@pytest.mark.parametrize(("units", "n_rows", "parts"), [(1024, 43008, 1), (256, 43008, 12), (256, 70, 2), (256, 9, 1)])
+def test_parts_of_a_sum_follow_from_the_sizes(units, n_rows, parts):
+    assert wide_gradient.count_parts(units, units, 1, n_rows)[1] == parts
 
 
 def test_training_equals_the_reference_and_has_no_races(backend, rng):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-from numba import cuda, float32, int64
+from numba import cuda, float32, int32
 
 from tsforecast.backends.cuda.activations import ONE, ZERO
 from tsforecast.backends.cuda.jit import beyond, device, kernel, load, renewed, store
@@ -38,6 +38,13 @@ def _geometry(padded: int) -> tuple[int, int, int]:
     return 4 * padded, 32 * padded, padded // 8
 
 
+@device
+def rows_of_tile(batch_rows, batch, tile):
+    """First row of a tile of a batch, and how many rows it has."""
+    batch, tile = renewed(batch), renewed(tile)
+    return load(batch_rows, 2 * batch) + 4 * tile, min(4, load(batch_rows, 2 * batch + 1) - 4 * tile)
+
+
 @lru_cache
 def make_train(padded: int, cell: str, is_chain: bool, parts: bool):
     """The kernel ``train``; ``parts`` tells whether several blocks work on one model."""
@@ -53,19 +60,20 @@ def make_train(padded: int, cell: str, is_chain: bool, parts: bool):
         quantiles, params, gradients, work, n_work, shared, batch, block, part, n_parts, tid,
     ):  # fmt: skip
         """Gradient of the part's tiles, to its row of ``gradients``; return the thread's part of their loss."""
-        batch, block = renewed(batch), renewed(block)
-        begin, n_rows, share = load(batch_rows, 2 * batch), load(batch_rows, 2 * batch + 1), batch * N_SCALARS + SHARE
-        loss = ZERO
-        for tile in range(part, (n_rows + 3) // 4, n_parts):
-            mine, gradient = beyond(work, block * n_work), beyond(gradients, block * load(table, PARAMS))
-            first, n = begin + 4 * tile, min(4, n_rows - 4 * tile)
+        loss, tile = ZERO, int32(part)
+        while 4 * tile < load(batch_rows, 2 * renewed(batch) + 1):
+            first, n = rows_of_tile(batch_rows, batch, tile)
+            mine = beyond(work, renewed(block) * n_work)
             read_windows(table, values, x_starts, frames, order, first, n, mine, ROWS, tid, THREADS)
             forward(params, table, mine, shared, tid)
+            first, n = rows_of_tile(batch_rows, batch, tile)
             loss += tile_loss(
                 table, codes, rule, quantiles, targets, y_starts, y_stride, weights, frames, order, first, n,
-                load(scalars, share), mine, ROWS, tid, THREADS,
+                load(scalars, renewed(batch) * N_SCALARS + SHARE), mine, ROWS, tid, THREADS,
             )  # fmt: skip
+            gradient = beyond(gradients, renewed(block) * load(table, PARAMS))
             backward(params, table, mine, shared, gradient, tile == part, tid)
+            tile = int32(tile + n_parts)
         return loss
 
     @kernel(THREADS, BLOCKS_PER_PROCESSOR[padded])
@@ -89,14 +97,16 @@ def make_train(padded: int, cell: str, is_chain: bool, parts: bool):
     ):  # fmt: skip
         shared = cuda.shared.array(N_SHARED, float32, alignment=16)
         sums = cuda.shared.array(N_WARPS, float32)
-        tid, part, n_parts = cuda.threadIdx.x, cuda.blockIdx.x, cuda.gridDim.x
-        first_part, n_blocks, P = cuda.blockIdx.y * n_parts, cuda.gridDim.y * n_parts, load(table, PARAMS)
-        for model in range(cuda.blockIdx.y, len(begins), cuda.gridDim.y):
-            batch, is_finite = int64(load(begins, model)), True
+        tid, part, n_parts = cuda.threadIdx.x, int32(cuda.blockIdx.x), int32(cuda.gridDim.x)
+        first_part, n_blocks, model, n_models = int32(0), n_parts, int32(0), int32(1)
+        if not parts:
+            first_part, n_blocks, part, n_parts = int32(cuda.blockIdx.y), int32(cuda.gridDim.y), int32(0), int32(1)
+            model, n_models = first_part, int32(len(begins))
+        while model < n_models:
+            batch, is_finite = load(begins, model), True
             while is_finite and batch < load(ends, model):
-                at = batch * N_SCALARS
-                p, summed = beyond(params, renewed(model) * P), beyond(gradients, renewed(first_part) * P)
-                if load(scalars, at + SHARE) != ZERO:
+                p = params if parts else beyond(params, renewed(model) * load(table, PARAMS))
+                if load(scalars, renewed(batch) * N_SCALARS + SHARE) != ZERO:
                     loss = learn_tiles(
                         table, values, x_starts, targets, y_starts, y_stride, weights, frames, order, batch_rows,
                         scalars, codes, rule, quantiles, p, gradients, work, n_work, shared, batch, first_part + part,
@@ -106,7 +116,9 @@ def make_train(padded: int, cell: str, is_chain: bool, parts: bool):
                     if tid == 0:
                         store(totals, first_part + part, loss)
                     barrier()
-                    n_used = min(n_parts, (load(batch_rows, 2 * batch + 1) + 3) // 4)
+                    at, P = renewed(batch) * N_SCALARS, load(table, PARAMS)
+                    summed = beyond(gradients, renewed(first_part) * P)
+                    n_used = min(n_parts, (load(batch_rows, 2 * renewed(batch) + 1) + 3) // 4)
                     squares, penalty = sum_gradients(
                         table, is_weight, rule, load(scalars, at + DECAY), p, summed, n_used, part, n_parts, tid
                     )
@@ -128,9 +140,10 @@ def make_train(padded: int, cell: str, is_chain: bool, parts: bool):
                             store(losses, batch, loss)
                     barrier()
                 if is_finite:
-                    batch += 1
+                    batch = int32(batch + 1)
             if part == 0 and tid == 0:
                 store(done, model, batch - load(begins, model))
+            model = int32(model + n_blocks)
 
     return train
 

@@ -44,7 +44,6 @@ def make():
         dh,
         d_carried,
         w_c,
-        dw_c,
     ):
         """Undo ``step``; return the derivative by ``h_before`` but for what passes through v."""
         r, z, n, m = d[0], d[1], d[2], d[3]

@@ -120,6 +120,32 @@ def divide(typingctx, a, b):
     return types.float32(types.float32, types.float32), codegen
 
 
+@twin_of(lambda: (cuda.threadIdx.x, cuda.blockIdx.x, cuda.gridDim.x))
+def place(typingctx):
+    """Numbers of the thread and its block, and how many blocks there are, read anew: see ``renewed``."""
+
+    def codegen(context, builder, sig, args):
+        function, numbers = ir.FunctionType(ir.IntType(32), []), []
+        for register in ("tid", "ctaid", "nctaid"):
+            number = builder.asm(function, f"mov.u32 $0, %{register}.x;", "=r", [], True)
+            numbers.append(builder.zext(number, ir.IntType(64)))
+        return context.make_tuple(builder, sig.return_type, numbers)
+
+    return types.UniTuple(types.intp, 3)(), codegen
+
+
+@twin_of(lambda a, b: (a // b, a % b))
+def split(typingctx, a, b):
+    """``a // b, a % b`` of numbers from 0 to 2^31 - 1: the GPU divides only in 32 bits at a bearable price."""
+
+    def codegen(context, builder, sig, args):
+        a, b = (builder.trunc(number, ir.IntType(32)) for number in args)
+        parts = (builder.udiv(a, b), builder.urem(a, b))
+        return context.make_tuple(builder, sig.return_type, [builder.zext(part, ir.IntType(64)) for part in parts])
+
+    return types.UniTuple(types.intp, 2)(types.intp, types.intp), codegen
+
+
 @twin_of(lambda a, i: a[i:])
 def beyond(typingctx, a, i):
     """``a[i:]`` of a flat array, for ``load`` and ``store`` alone: its length is not worked out."""

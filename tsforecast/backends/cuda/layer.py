@@ -15,7 +15,8 @@ from numba import cuda, float32
 from tsforecast.backends.cuda.activations import ZERO
 from tsforecast.backends.cuda.cells import CELLS, make_cell
 from tsforecast.backends.cuda.head import add_gradient
-from tsforecast.backends.cuda.jit import ALL_LANES, beyond, device, load, load4, renewed, store, store4
+from tsforecast.backends.cuda.jit import beyond, device, load, load4, renewed, store, store4
+from tsforecast.backends.cuda.lstm import add_peepholes
 from tsforecast.backends.cuda.plan import (
     B_SLOT,
     C_SLOT,
@@ -46,8 +47,7 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
     hold_forward, hold_backward, multiply = tile.hold_forward, tile.hold_backward, tile.multiply
     Hp, ROW = padded, 4 * padded  # numbers of a row: units, slots of all units
     FOUR_ROWS, FOUR_ROWS_OF_SLOTS = 4 * padded, 16 * padded
-    N_W, N_PROJECTED = tile.n_weights, 4 * STEPS_AT_ONCE
-    N_AT_ONCE, HAS_PEEPHOLES = REGISTER_CHUNKS[padded], CELLS[cell].has_peepholes
+    N_W, N_AT_ONCE, HAS_PEEPHOLES = tile.n_weights, REGISTER_CHUNKS[padded], CELLS[cell].has_peepholes
 
     @device
     def project(params, table, layer, work, tid):
@@ -56,24 +56,21 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
         s, j = tid & 3, tid >> 2
         T, D, width = load(table, STEPS), load(table, layer + INPUTS), load(table, layer + WIDTH)
         units, n_columns = load(table, layer + UNITS), load(table, layer + COLUMNS)
-        acc, w = cuda.local.array(N_PROJECTED, float32), cuda.local.array(16, float32)
+        acc, w, b = cuda.local.array(16, float32), cuda.local.array(16, float32), cuda.local.array(4, float32)
+        hold_vector(b, params, table, layer, B_SLOT, j)
         for t0 in range(0, T, STEPS_AT_ONCE):
-            for q in range(4):
-                bias = weight(params, load(table, layer + B_SLOT + q), 0, 1, 0, j, units)
-                for i in range(STEPS_AT_ONCE):
-                    acc[i * 4 + q] = bias
+            for i in range(STEPS_AT_ONCE):
+                acc[i * 4], acc[i * 4 + 1], acc[i * 4 + 2], acc[i * 4 + 3] = b[0], b[1], b[2], b[3]
             for k in range(0, D, 4):
-                for q in range(4):
-                    for i in range(4):
-                        w[q * 4 + i] = weight(params, load(table, layer + X_SLOT + q), k + i, D, n_columns, j, units)
-                for i in range(STEPS_AT_ONCE):
-                    t = min(t0 + i, T - 1)
-                    x0, x1, x2, x3 = load4(work, load(table, layer + X) + (t * 4 + s) * width + k)
-                    for q in range(4):
-                        total = cuda.fma(w[q * 4], x0, acc[i * 4 + q])
-                        total = cuda.fma(w[q * 4 + 1], x1, total)
-                        total = cuda.fma(w[q * 4 + 2], x2, total)
-                        acc[i * 4 + q] = cuda.fma(w[q * 4 + 3], x3, total)
+                hold_inputs(w, 0, params, table, layer, k, D, n_columns, j, units)
+                hold_inputs(w, 1, params, table, layer, k, D, n_columns, j, units)
+                hold_inputs(w, 2, params, table, layer, k, D, n_columns, j, units)
+                hold_inputs(w, 3, params, table, layer, k, D, n_columns, j, units)
+                at = load(table, layer + X) + s * width + k
+                add_inputs(acc, 0, w, work, at + min(t0, T - 1) * 4 * width)
+                add_inputs(acc, 4, w, work, at + min(t0 + 1, T - 1) * 4 * width)
+                add_inputs(acc, 8, w, work, at + min(t0 + 2, T - 1) * 4 * width)
+                add_inputs(acc, 12, w, work, at + min(t0 + 3, T - 1) * 4 * width)
             for i in range(STEPS_AT_ONCE):
                 if t0 + i < T:
                     at = load(table, layer + GATES) + (((t0 + i) * 4 + s) * Hp + j) * 4
@@ -119,15 +116,14 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
         params, table, layer, work, shared,
         dh,  # by the last h, from the head
         from_above,  # bool: whether there are derivatives by every h, too
-        gradient, first, tid,
+        tid,
     ):  # fmt: skip
-        """Undo all steps; the gates give way to their derivatives. Also the gradients of biases and peepholes."""
+        """Undo all steps; the gates give way to their derivatives."""
         tid = renewed(tid)
         s, j = tid & 3, tid >> 2
         T, streamed = load(table, STEPS), beyond(work, load(table, STREAMED))
         w = cuda.local.array(N_W, float32)
-        acc, d = cuda.local.array(16, float32), cuda.local.array(4, float32)
-        db, w_c, dw_c = cuda.local.array(4, float32), cuda.local.array(4, float32), cuda.local.array(4, float32)
+        acc, d, w_c = cuda.local.array(16, float32), cuda.local.array(4, float32), cuda.local.array(4, float32)
         hold_backward(w, streamed, params, table, layer, H_SLOT, 0, load(table, layer + UNITS), tid)
         if HAS_PEEPHOLES:
             hold_vector(w_c, params, table, layer, C_SLOT, j)
@@ -135,8 +131,6 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
         gates = load(table, layer + GATES) + 4 * mine
         carried_states = load(table, layer + CARRIED) + mine
         d_carried, buffer = ZERO, 0
-        for q in range(4):
-            db[q] = dw_c[q] = ZERO
         after = load(work, carried_states + T * FOUR_ROWS)
         for k in range(T):
             t = T - 1 - k
@@ -144,19 +138,14 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
             before = load(work, carried_states + t * FOUR_ROWS)
             if from_above:
                 dh += load(work, load(table, layer + D_H) + t * FOUR_ROWS + mine)
-            d_carried = step_backward(d, before, after, dh, d_carried, w_c, dw_c)
+            d_carried = step_backward(d, before, after, dh, d_carried, w_c)
             after = before
             store4(work, gates + t * FOUR_ROWS_OF_SLOTS, d[0], d[1], d[2], d[3])
             store4(shared, buffer + 4 * mine, d[0], d[1], d[2], d[3])
-            for q in range(4):
-                db[q] += d[q]
             cuda.syncthreads()
             multiply(acc, w, streamed, tid, shared, buffer + 4 * (tid & 15), 64, ROW)
             dh = sum_of_sixteen(acc, tid & 15)
             buffer = FOUR_ROWS_OF_SLOTS - buffer
-        derive_vector(db, table, layer, B_SLOT, gradient, first, s, j)
-        if HAS_PEEPHOLES:
-            derive_vector(dw_c, table, layer, C_SLOT, gradient, first, s, j)
 
     @device
     def derive_inputs(params, table, layer, work, to, width, first_input, tid):
@@ -179,20 +168,31 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
         x, width, n_inputs,  # of the rows [T,4,width] that the weights were multiplied by
         slot, gradient, first, tid,
     ):  # fmt: skip
-        """Gradient of ``w_x`` or ``w_h``: the sum over rows and steps, in their order, of what went in times d."""
+        """Gradient of ``w_x`` or ``w_h``: the sum over rows and steps, in their order, of what went in times d.
+
+        With that of ``w_h`` come those of the biases and of the peepholes.
+        """
         tid = renewed(tid)
         s, j = tid & 3, tid >> 2
         acc, d = cuda.local.array(N_W, float32), cuda.local.array(16, float32)
+        db, dw_c = cuda.local.array(4, float32), cuda.local.array(4, float32)
         units, n_columns = load(table, layer + UNITS), load(table, layer + COLUMNS)
         gates = load(table, layer + GATES) + 4 * j
         for k0 in range(0, n_inputs, 16 * N_AT_ONCE):
             for i in range(N_W):
                 acc[i] = ZERO
+            for q in range(4):
+                db[q] = dw_c[q] = ZERO
             for t in range(load(table, STEPS)):
                 for row in range(4):
                     d[row * 4], d[row * 4 + 1], d[row * 4 + 2], d[row * 4 + 3] = load4(
                         work, gates + (t * 4 + row) * ROW
                     )
+                    for q in range(4):
+                        db[q] += d[row * 4 + q]
+                    if HAS_PEEPHOLES and slot == H_SLOT:
+                        c = load(table, layer + CARRIED) + (t * 4 + row) * Hp + j
+                        add_peepholes(d, row * 4, load(work, c), load(work, c + FOUR_ROWS), dw_c)
                 at = x + t * 4 * width + k0 + 4 * s
                 outer(acc, 0, d, work, at, width)
                 if N_AT_ONCE > 1 and k0 + 16 < n_inputs:
@@ -201,27 +201,60 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
                     outer(acc, 32, d, work, at + 32, width)
                 if N_AT_ONCE > 3 and k0 + 48 < n_inputs:
                     outer(acc, 48, d, work, at + 48, width)
-            for c in range(N_AT_ONCE):
+            k = k0 + 4 * s
+            add_gradients(gradient, acc, 0, table, layer, slot, k, n_inputs, n_columns, j, units, first)
+            if N_AT_ONCE > 1:
+                add_gradients(gradient, acc, 16, table, layer, slot, k + 16, n_inputs, n_columns, j, units, first)
+            if N_AT_ONCE > 2:
+                add_gradients(gradient, acc, 32, table, layer, slot, k + 32, n_inputs, n_columns, j, units, first)
+            if N_AT_ONCE > 3:
+                add_gradients(gradient, acc, 48, table, layer, slot, k + 48, n_inputs, n_columns, j, units, first)
+            if slot == H_SLOT and k0 == 0:
                 for q in range(4):
-                    for i in range(4):
-                        k, at = k0 + c * 16 + 4 * s + i, load(table, layer + slot + q)
-                        if at >= 0 and k < n_inputs and j < units:
-                            add_gradient(gradient, at + k * n_columns + j, acc[c * 16 + q * 4 + i], first)
+                    add_vector(table, layer, B_SLOT + q, s, j, gradient, db[q], first)
+                    if HAS_PEEPHOLES:
+                        add_vector(table, layer, C_SLOT + q, s, j, gradient, dw_c[q], first)
 
     return SimpleNamespace(
         forward=forward, backward=backward, derive_inputs=derive_inputs, derive_weights=derive_weights
     )
 
 
+# As in ``tile``, what is long is not left to a loop.
 @device
-def derive_vector(dv, table, layer, slot, gradient, first, s, j):
-    """Gradients of vectors ``[H]``, one a slot, from the parts of four rows, of which ``s`` is the thread's."""
+def hold_inputs(w, q, params, table, layer, k, n_inputs, n_columns, j, units):
+    """Weights of slot ``q`` of unit ``j`` for four inputs."""
+    for i in range(4):
+        w[q * 4 + i] = weight(params, load(table, layer + X_SLOT + q), k + i, n_inputs, n_columns, j, units)
+
+
+@device
+def add_inputs(acc, i, w, a, at):
+    """``acc[i + q] += sum_k w[q, k] * a[at + k]`` for 4 by 4."""
+    x0, x1, x2, x3 = load4(a, at)
     for q in range(4):
-        total = dv[q] + cuda.shfl_xor_sync(ALL_LANES, dv[q], 1)
-        total += cuda.shfl_xor_sync(ALL_LANES, total, 2)
-        at = load(table, layer + slot + q)
-        if s == 0 and j < load(table, layer + UNITS) and at >= 0:
-            add_gradient(gradient, at + j, total, first)
+        total = cuda.fma(w[q * 4], x0, acc[i + q])
+        total = cuda.fma(w[q * 4 + 1], x1, total)
+        total = cuda.fma(w[q * 4 + 2], x2, total)
+        acc[i + q] = cuda.fma(w[q * 4 + 3], x3, total)
+
+
+@device
+def add_gradients(gradient, acc, c, table, layer, slot, k, n_inputs, n_columns, j, units, first):
+    """Four slots of four inputs from ``k`` on, which stand in ``acc[c:]``."""
+    for q in range(4):
+        for i in range(4):
+            at = load(table, layer + slot + q)
+            if at >= 0 and k + i < n_inputs and j < units:
+                add_gradient(gradient, at + (k + i) * n_columns + j, acc[c + q * 4 + i], first)
+
+
+@device
+def add_vector(table, layer, slot, s, j, gradient, value, first):
+    """The gradient of a slot's vector ``[H]``, of which the first of four threads writes the entry."""
+    at = load(table, layer + slot)
+    if s == 0 and j < load(table, layer + UNITS) and at >= 0:
+        add_gradient(gradient, at + j, value, first)
 
 
 @device

@@ -20,6 +20,20 @@ from tsforecast.backends.cuda.activations import ONE, ZERO, sigmoid, tanh
 from tsforecast.backends.cuda.jit import device
 
 
+@device
+def add_peepholes(
+    d,  # e + q: derivatives by the slots
+    e,
+    c_before,
+    c,
+    dw_c,  # [4] accumulates
+):
+    """Undo what line 2 and line 4 do with ``w_c``, for its gradient."""
+    dw_c[0] = cuda.fma(d[e], c_before, dw_c[0])  # 2
+    dw_c[1] = cuda.fma(d[e + 1], c_before, dw_c[1])  # 2
+    dw_c[3] = cuda.fma(d[e + 3], c, dw_c[3])  # 4
+
+
 def make(
     i: bool = True,
     f: bool = True,
@@ -58,7 +72,6 @@ def make(
         dh,
         dc,
         w_c,  # [4]
-        dw_c,  # [4] accumulates
     ):
         """Undo ``step``; return the derivative by ``c_before``."""
         gate_i, gate_f, g, gate_o = d[0], d[1], d[2], d[3]
@@ -71,10 +84,6 @@ def make(
         d[0] = di * (gate_i * (ONE - gate_i)) if i else ZERO  # 2
         d[1] = df * (gate_f * (ONE - gate_f)) if f else ZERO  # 2
         d[2] = dc * gate_i * (ONE - g * g if input_activation else ONE)  # 3 2
-        if peepholes:
-            dw_c[0] = cuda.fma(d[0], c_before, dw_c[0])  # 2
-            dw_c[1] = cuda.fma(d[1], c_before, dw_c[1])  # 2
-            dw_c[3] = cuda.fma(d[3], c, dw_c[3])  # 4
         return sees(sees(dc * gate_f, w_c[1], d[1]), w_c[0], d[0])  # 3 2
 
     return step, step_backward

@@ -63,7 +63,7 @@ def make_network(padded: int, cell: str, is_chain: bool) -> SimpleNamespace:
                 cuda.syncthreads()
             mine = renewed(tid)
             dh = head_input(params, table, at, work, mine & 3, mine >> 2)
-            layer_backward(params, table, at, work, shared, dh, load(table, at + D_H) >= 0, gradient, first, tid)
+            layer_backward(params, table, at, work, shared, dh, load(table, at + D_H) >= 0, tid)
             units, width, inputs = load(table, at + UNITS), load(table, at + WIDTH), load(table, at + INPUTS)
             derive_weights(table, at, work, load(table, at + H), padded, units, H_SLOT, gradient, first, tid)
             derive_weights(table, at, work, load(table, at + X), width, inputs, X_SLOT, gradient, first, tid)

@@ -37,7 +37,6 @@ def make(relu: bool = False):
         dh,
         d_carried,
         w_c,
-        dw_c,
     ):
         """Undo ``step``; return the derivative by what is carried."""
         slope = (ONE if d[0] > ZERO else ZERO) if relu else ONE - d[0] * d[0]

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tsforecast.backends.cuda import epoch, wide_epoch, wide_tile
+from tsforecast.backends.cuda import epoch, wide_epoch, wide_gradient, wide_tile
 from tsforecast.backends.cuda.launches import batches_at_once
 from tsforecast.backends.cuda.memory import Store
-from tsforecast.backends.cuda.plan import INFERENCE, ROWS, Plan, is_wide, make_plan, padded_size
+from tsforecast.backends.cuda.plan import INFERENCE, ROWS, TRAINING, Plan, is_wide, make_plan, padded_size
 from tsforecast.exceptions import BackendUnavailableError
 from tsforecast.spec import NetworkSpec
 
@@ -80,7 +80,8 @@ def set_up(
         rows = min(n_rows, MOST_WIDE_ROWS) if purpose == INFERENCE else n_rows
         plan = make_plan(spec, purpose, -(-rows // ROWS) * ROWS)
         n_blocks = n_processors * wide_epoch.BLOCKS_PER_PROCESSOR
-        work, gradients = store.room_for_batch(plan, rows), store.room("gradients", n_gradients)
+        scratch = wide_gradient.scratch_size(plan) if purpose == TRAINING else 0
+        work, gradients = store.room_for_batch(plan, rows), store.room("gradients", n_gradients + scratch)
     else:
         plan = make_plan(spec, purpose)
         most = n_processors * (epoch.BLOCKS_PER_PROCESSOR[plan.padded] if purpose == INFERENCE else 1)

@@ -7,7 +7,7 @@ from functools import lru_cache
 from numba import cuda
 
 from tsforecast.backends.cuda.activations import ZERO
-from tsforecast.backends.cuda.jit import ALL_LANES, device, load, store
+from tsforecast.backends.cuda.jit import ALL_LANES, device, load, renewed, store
 
 
 @lru_cache
@@ -42,7 +42,7 @@ def make_grid_sum(n_threads: int):
     @device
     def grid_sum(totals, first, n_parts, tid, sums):
         value = ZERO
-        for part in range(tid, n_parts, n_threads):
+        for part in range(renewed(tid), n_parts, n_threads):
             value += load(totals, first + part)
         return block_sum(value, tid, sums)
 

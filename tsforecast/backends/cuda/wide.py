@@ -10,19 +10,19 @@ from __future__ import annotations
 from functools import lru_cache
 from types import SimpleNamespace
 
-from numba import cuda, float32
+from numba import cuda, float32, int64
 
 from tsforecast.backends.cuda.activations import ZERO
 from tsforecast.backends.cuda.cells import CELLS, make_cell
 from tsforecast.backends.cuda.head import add_gradient, head_backward, head_forward, head_input
-from tsforecast.backends.cuda.jit import device, load, load4, store, store4
+from tsforecast.backends.cuda.jit import device, load, load4, place, split, store, store4
 from tsforecast.backends.cuda.links import read_links, sum_links
+from tsforecast.backends.cuda.lstm import add_peepholes
 from tsforecast.backends.cuda.plan import (
     B_SLOT,
     C_SLOT,
     CAPACITY,
     CARRIED,
-    COLUMNS,
     COPIES,
     D_CARRIED,
     D_H,
@@ -46,7 +46,8 @@ from tsforecast.backends.cuda.plan import (
     X,
 )
 from tsforecast.backends.cuda.sums import make_barrier
-from tsforecast.backends.cuda.tile import hold_vector, weight
+from tsforecast.backends.cuda.tile import hold_vector
+from tsforecast.backends.cuda.wide_gradient import add_parts, derive_parts
 from tsforecast.backends.cuda.wide_tile import (
     ROWS_A_TILE,
     SQUARE,
@@ -55,10 +56,8 @@ from tsforecast.backends.cuda.wide_tile import (
     load4_within,
     multiply_backward,
     multiply_forward,
-    multiply_gradient,
+    thread_of_grid,
 )
-
-INPUTS_A_TILE = 64
 
 
 @lru_cache
@@ -68,39 +67,44 @@ def make_wide_network(cell: str, is_chain: bool) -> SimpleNamespace:
     barrier = make_barrier(True)
 
     @device
-    def project(params, table, layer, work, shared, tid, block, n_blocks):
+    def project(params, table, layer, work, shared):
         """What x and the biases give to all gates, for all steps; and the states before the first step."""
+        tid, block, n_blocks = place()
         padded, n_rows = load(table, PADDED), load(table, STEPS) * load(table, CAPACITY)
-        acc, n_across = cuda.local.array(16, float32), load(table, PADDED) // UNITS_A_TILE
-        for tile in range(block, (n_rows + ROWS_A_TILE - 1) // ROWS_A_TILE * n_across, n_blocks):
-            row, unit = tile // n_across * ROWS_A_TILE, tile % n_across * UNITS_A_TILE
+        acc, b, n_across = cuda.local.array(16, float32), cuda.local.array(4, float32), padded // UNITS_A_TILE
+        tile, n_tiles = int64(block), (n_rows + ROWS_A_TILE - 1) // ROWS_A_TILE * n_across
+        while tile < n_tiles:
+            row, unit = split(tile, n_across)
+            row, unit = row * ROWS_A_TILE, unit * UNITS_A_TILE
             multiply_forward(
                 acc, params, table, layer, X_SLOT, load(table, layer + INPUTS), work, load(table, layer + X),
                 load(table, layer + WIDTH), row, n_rows, unit, shared, tid,
             )  # fmt: skip
-            row, unit, units = row + 4 * (tid >> 4), unit + (tid & 15), load(table, layer + UNITS)
-            for q in range(4):
-                bias = weight(params, load(table, layer + B_SLOT + q), 0, 1, 0, unit, units)
-                for i in range(4):
-                    acc[i * 4 + q] += bias
+            row, unit = row + 4 * (tid >> 4), unit + (tid & 15)
+            hold_vector(b, params, table, layer, B_SLOT, unit)
             for i in range(4):
                 if row + i < n_rows:
                     at = load(table, layer + GATES) + ((row + i) * padded + unit) * 4
-                    store4(work, at, acc[i * 4], acc[i * 4 + 1], acc[i * 4 + 2], acc[i * 4 + 3])
+                    a0, a1, a2, a3 = acc[i * 4], acc[i * 4 + 1], acc[i * 4 + 2], acc[i * 4 + 3]
+                    store4(work, at, a0 + b[0], a1 + b[1], a2 + b[2], a3 + b[3])
+            tile += n_blocks
         for e in range(block * THREADS + tid, load(table, CAPACITY) * padded, n_blocks * THREADS):
             store(work, load(table, layer + H) + e, ZERO)
             store(work, load(table, layer + CARRIED) + e, ZERO)
 
     @device
-    def step_forward(params, table, layer, t, work, shared, tid, block, n_blocks):
+    def step_forward(params, table, layer, t, work, shared):
         """All units of all rows at step ``t``."""
+        tid, block, n_blocks = place()
         padded, n_rows, units = load(table, PADDED), load(table, CAPACITY), load(table, layer + UNITS)
         acc, w_c = cuda.local.array(16, float32), cuda.local.array(4, float32)
         u, v = cuda.local.array(4, float32), cuda.local.array(4, float32)
         n_across = padded // UNITS_A_TILE
         states, carried_states = load(table, layer + H), load(table, layer + CARRIED)
-        for tile in range(block, (n_rows + ROWS_A_TILE - 1) // ROWS_A_TILE * n_across, n_blocks):
-            row, unit = tile // n_across * ROWS_A_TILE, tile % n_across * UNITS_A_TILE
+        tile, n_tiles = int64(block), (n_rows + ROWS_A_TILE - 1) // ROWS_A_TILE * n_across
+        while tile < n_tiles:
+            row, unit = split(tile, n_across)
+            row, unit = row * ROWS_A_TILE, unit * UNITS_A_TILE
             multiply_forward(
                 acc, params, table, layer, H_SLOT, units, work, states + t * n_rows * padded, padded, row, n_rows, unit,
                 shared, tid,
@@ -119,33 +123,39 @@ def make_wide_network(cell: str, is_chain: bool) -> SimpleNamespace:
                     store4(work, gates, u[0], u[1], u[2], u[3])
                     store(work, states + after, h)
                     store(work, carried_states + after, carried)
+            tile += n_blocks
 
     @device
-    def forward(params, table, work, shared, tid, block, n_blocks):
+    def forward(params, table, work, shared):
         """From the windows to the outputs. Begins and ends with a barrier."""
-        mine, n_all, n_rows = block * THREADS + tid, n_blocks * THREADS, load(table, CAPACITY)
+        n_rows = load(table, CAPACITY)
         barrier()
         for layer in range(N_NET, load(table, LINKS), N_LAYER):
             if not is_chain and load(table, layer + COPIES) != 0:
+                mine, n_all = thread_of_grid()
                 read_links(table, layer, work, n_rows, mine, n_all)
                 barrier()
-            project(params, table, layer, work, shared, tid, block, n_blocks)
+            project(params, table, layer, work, shared)
             barrier()
             for t in range(load(table, STEPS)):
-                step_forward(params, table, layer, t, work, shared, tid, block, n_blocks)
+                step_forward(params, table, layer, t, work, shared)
                 barrier()
+        mine, n_all = thread_of_grid()
         head_forward(params, table, work, n_rows, mine, n_all)
         barrier()
 
     @device
-    def step_back(params, table, layer, t, from_above, work, shared, tid, block, n_blocks):
+    def step_back(params, table, layer, t, from_above, work, shared):
         """Undo step ``t``; the gates give way to their derivatives."""
+        tid, block, n_blocks = place()
         padded, n_rows, last = load(table, PADDED), load(table, CAPACITY), load(table, STEPS) - 1
         acc, total, d = cuda.local.array(16, float32), cuda.local.array(4, float32), cuda.local.array(4, float32)
         w_c, dw_c = cuda.local.array(4, float32), cuda.local.array(4, float32)
         n_across, a_step = (padded + SQUARE - 1) // SQUARE, n_rows * padded
-        for tile in range(block, (n_rows + SQUARE - 1) // SQUARE * n_across, n_blocks):
-            row, unit = tile // n_across * SQUARE, tile % n_across * SQUARE
+        tile, n_tiles = int64(block), (n_rows + SQUARE - 1) // SQUARE * n_across
+        while tile < n_tiles:
+            row, unit = split(tile, n_across)
+            row, unit = row * SQUARE, unit * SQUARE
             if t < last:
                 multiply_backward(
                     acc, total, params, table, layer, H_SLOT, load(table, layer + UNITS), work,
@@ -169,17 +179,20 @@ def make_wide_network(cell: str, is_chain: bool) -> SimpleNamespace:
                     before, after = load(work, carried_states), load(work, carried_states + a_step)
                     if HAS_PEEPHOLES:
                         hold_vector(w_c, params, table, layer, C_SLOT, j)
-                        sums = load(table, D_PEEPHOLES) + 4 * own
-                        dw_c[0], dw_c[1], dw_c[2], dw_c[3] = load4_within(work, sums, t < last)
-                    d_carried = step_backward(d, before, after, dh, d_carried, w_c, dw_c)
+                    d_carried = step_backward(d, before, after, dh, d_carried, w_c)
                     store(work, load(table, D_CARRIED) + own, d_carried)
                     store4(work, gates, d[0], d[1], d[2], d[3])
                     if HAS_PEEPHOLES:
+                        sums = load(table, D_PEEPHOLES) + 4 * own
+                        dw_c[0], dw_c[1], dw_c[2], dw_c[3] = load4_within(work, sums, t < last)
+                        add_peepholes(d, 0, before, after, dw_c)
                         store4(work, sums, dw_c[0], dw_c[1], dw_c[2], dw_c[3])
+            tile += n_blocks
 
     @device
-    def derive_peepholes(table, layer, work, gradient, first, mine, n_all):
+    def derive_peepholes(table, layer, work, gradient, first):
         """Add up what the rows have gathered on their way back."""
+        mine, n_all = thread_of_grid()
         padded, units = load(table, PADDED), load(table, layer + UNITS)
         for e in range(mine, 4 * units, n_all):
             at, sums = load(table, layer + C_SLOT + e % 4), load(table, D_PEEPHOLES) + e
@@ -190,41 +203,16 @@ def make_wide_network(cell: str, is_chain: bool) -> SimpleNamespace:
                 add_gradient(gradient, at + e // 4, total, first)
 
     @device
-    def derive_weights(
-        table, layer, work,
-        x, width, n_inputs,  # of the rows that the weights were multiplied by
-        slot, with_bias, gradient, first, shared, tid, block, n_blocks,
-    ):  # fmt: skip
-        """Gradient of ``w_x`` or ``w_h``, and of the biases."""
-        padded, n_rows, units = (
-            load(table, PADDED),
-            load(table, STEPS) * load(table, CAPACITY),
-            load(table, layer + UNITS),
-        )
-        acc, bias, n_across = cuda.local.array(16, float32), cuda.local.array(4, float32), padded // UNITS_A_TILE
-        for tile in range(block, (n_inputs + INPUTS_A_TILE - 1) // INPUTS_A_TILE * n_across, n_blocks):
-            k0, unit = tile // n_across * INPUTS_A_TILE, tile % n_across * UNITS_A_TILE
-            multiply_gradient(
-                acc, bias, work, x, width, k0, width, load(table, layer + GATES), 4 * padded, unit, n_rows, shared, tid
-            )
-            j = unit + (tid & 15)
-            for q in range(4):
-                at, to_bias = load(table, layer + slot + q), load(table, layer + B_SLOT + q)
-                for i in range(4):
-                    k = k0 + 4 * (tid >> 4) + i
-                    if at >= 0 and k < n_inputs and j < units:
-                        add_gradient(gradient, at + k * load(table, layer + COLUMNS) + j, acc[i * 4 + q], first)
-                if with_bias and k0 == 0 and tid < 16 and to_bias >= 0 and j < units:
-                    add_gradient(gradient, to_bias + j, bias[q], first)
-
-    @device
-    def derive_inputs(params, table, layer, work, to, width, shared, tid, block, n_blocks):
+    def derive_inputs(params, table, layer, work, to, width, shared):
         """Derivatives by the inputs, for all steps: ``work[to:] [T,R,width]``."""
+        tid, block, n_blocks = place()
         padded, n_rows = load(table, PADDED), load(table, STEPS) * load(table, CAPACITY)
         acc, total = cuda.local.array(16, float32), cuda.local.array(4, float32)
         n_across = (width + SQUARE - 1) // SQUARE
-        for tile in range(block, (n_rows + SQUARE - 1) // SQUARE * n_across, n_blocks):
-            row, k = tile // n_across * SQUARE, tile % n_across * SQUARE
+        tile, n_tiles = int64(block), (n_rows + SQUARE - 1) // SQUARE * n_across
+        while tile < n_tiles:
+            row, k = split(tile, n_across)
+            row, k = row * SQUARE, k * SQUARE
             multiply_backward(
                 acc, total, params, table, layer, X_SLOT, load(table, layer + INPUTS), work,
                 load(table, layer + GATES), 4 * padded, row, n_rows, k, shared, tid,
@@ -233,15 +221,17 @@ def make_wide_network(cell: str, is_chain: bool) -> SimpleNamespace:
             for i in range(4):
                 if row < n_rows and k + 4 * (tid & 7) + i < width:
                     store(work, to + row * width + k + 4 * (tid & 7) + i, total[i])
+            tile += n_blocks
 
     @device
-    def backward(params, table, work, shared, gradient, first, tid, block, n_blocks):
+    def backward(params, table, work, shared, gradient, first):
         """From the derivatives by the outputs to the gradient. Begins and ends with a barrier."""
         top, padded, n_rows = load(table, TOP), load(table, PADDED), load(table, CAPACITY)
         barrier()
-        mine, n_all = block * THREADS + tid, n_blocks * THREADS
+        mine, n_all = thread_of_grid()
         head_backward(table, work, gradient, first, n_rows, mine, n_all)
         for at in range(top, N_NET - 1, -N_LAYER):
+            mine, n_all = thread_of_grid()
             for e in range(mine, n_rows * padded, n_all):
                 store(work, load(table, D_LAST) + e, head_input(params, table, at, work, e // padded, e % padded))
             if not is_chain and load(table, at + SUMS) != 0:
@@ -249,32 +239,28 @@ def make_wide_network(cell: str, is_chain: bool) -> SimpleNamespace:
             barrier()
             for k in range(load(table, STEPS)):
                 t, from_above = load(table, STEPS) - 1 - k, load(table, at + D_H) >= 0
-                step_back(params, table, at, t, from_above, work, shared, tid, block, n_blocks)
+                step_back(params, table, at, t, from_above, work, shared)
                 barrier()
-            for both in range(2):
-                is_h = both == 0
-                x, width = (load(table, at + H), padded) if is_h else (load(table, at + X), load(table, at + WIDTH))
-                n_inputs = load(table, at + UNITS) if is_h else load(table, at + INPUTS)
-                derive_weights(
-                    table, at, work, x, width, n_inputs, H_SLOT if is_h else X_SLOT, is_h, gradient, first, shared, tid,
-                    block, n_blocks,
-                )  # fmt: skip
+            in_parts = derive_parts(table, at, work, gradient, first, shared)
             if HAS_PEEPHOLES:
-                derive_peepholes(table, at, work, gradient, first, mine, n_all)
+                derive_peepholes(table, at, work, gradient, first)
             to, width = load(table, at + D_X), load(table, at + WIDTH)
             if to >= 0:
                 if not is_chain:  # x gives way
                     barrier()
-                derive_inputs(params, table, at, work, to, width, shared, tid, block, n_blocks)
+                derive_inputs(params, table, at, work, to, width, shared)
             barrier()
+            if in_parts:
+                add_parts(table, at, gradient, first)
+                barrier()
 
     @device
-    def derive_windows(params, table, work, shared, tid, block, n_blocks):
+    def derive_windows(params, table, work, shared):
         """Derivatives by what the runs of the first layer read, in its place. Ends with a barrier."""
         for layer in range(N_NET, load(table, LINKS), N_LAYER):
             if load(table, layer + D_X) < 0:
                 to, width = load(table, layer + X), load(table, layer + WIDTH)
-                derive_inputs(params, table, layer, work, to, width, shared, tid, block, n_blocks)
+                derive_inputs(params, table, layer, work, to, width, shared)
         barrier()
 
     return SimpleNamespace(forward=forward, backward=backward, derive_windows=derive_windows, barrier=barrier)

@@ -8,7 +8,7 @@ from functools import lru_cache
 from numba import cuda, float32
 
 from tsforecast.backends.cuda.activations import ONE, ZERO
-from tsforecast.backends.cuda.jit import kernel, load, store
+from tsforecast.backends.cuda.jit import kernel, load, place, store
 from tsforecast.backends.cuda.links import window_gradient
 from tsforecast.backends.cuda.losses import tile_loss
 from tsforecast.backends.cuda.optimizers import DECAY, N_SCALARS, SHARE
@@ -24,7 +24,7 @@ from tsforecast.backends.cuda.plan import (
 from tsforecast.backends.cuda.step import make_step
 from tsforecast.backends.cuda.sums import make_block_sum, make_grid_sum
 from tsforecast.backends.cuda.wide import make_wide_network
-from tsforecast.backends.cuda.wide_tile import N_SHARED, THREADS
+from tsforecast.backends.cuda.wide_tile import N_SHARED, THREADS, thread_of_grid
 from tsforecast.backends.cuda.windows import in_units_of_data, read_windows, season_base
 
 BLOCKS_PER_PROCESSOR = 2
@@ -55,9 +55,10 @@ def make_train_wide(cell: str, is_chain: bool):
             at, n_rows = batch * N_SCALARS, load(table, CAPACITY)
             if load(scalars, at + SHARE) != ZERO:
                 first, n = load(batch_rows, 2 * batch), load(batch_rows, 2 * batch + 1)
-                mine, n_all = block * THREADS + tid, n_blocks * THREADS
+                mine, n_all = thread_of_grid()
                 read_windows(table, values, x_starts, frames, order, first, n, work, n_rows, mine, n_all)
-                forward(params, table, work, shared, tid, block, n_blocks)
+                forward(params, table, work, shared)
+                mine, n_all = thread_of_grid()
                 loss = tile_loss(
                     table, codes, rule, quantiles, targets, y_starts, y_stride, weights, frames, order, first, n,
                     load(scalars, at + SHARE), work, n_rows, mine, n_all,
@@ -65,7 +66,8 @@ def make_train_wide(cell: str, is_chain: bool):
                 loss = block_sum(loss, tid, sums)
                 if tid == 0:
                     store(totals, block, loss)
-                backward(params, table, work, shared, gradients, True, tid, block, n_blocks)
+                backward(params, table, work, shared, gradients, True)
+                tid, block, n_blocks = place()
                 squares, penalty = sum_gradients(
                     table, is_weight, rule, load(scalars, at + DECAY), params, gradients, 1, block, n_blocks, tid
                 )
@@ -111,12 +113,14 @@ def make_infer_wide(cell: str, is_chain: bool):
         shared = cuda.shared.array(N_SHARED, float32, alignment=16)
         sums = cuda.shared.array(N_WARPS, float32)
         tid, block, n_blocks = cuda.threadIdx.x, cuda.blockIdx.x, cuda.gridDim.x
-        mine, n_all, n_rows = block * THREADS + tid, n_blocks * THREADS, load(table, CAPACITY)
+        n_rows = load(table, CAPACITY)
         n_outputs = load(table, OUTPUTS) * load(table, QUANTILES)
         for tile in range(len(tiles) // 3):
             first, n = load(tiles, 3 * tile + 1), load(tiles, 3 * tile + 2)
+            mine, n_all = thread_of_grid()
             read_windows(table, values, x_starts, frames, rows, first, n, work, n_rows, mine, n_all)
-            forward(params, table, work, shared, tid, block, n_blocks)
+            forward(params, table, work, shared)
+            mine, n_all = thread_of_grid()
             if with_losses != 0:
                 loss = tile_loss(
                     table, codes, rule, quantiles, targets, y_starts, y_stride, weights, frames, rows, first, n, ONE,
@@ -150,18 +154,20 @@ def make_differentiate_wide(cell: str, is_chain: bool):
         table, values, x_starts, frames, rows, params, work, n_work, cotangent, outputs, gradients, dx
     ):
         shared = cuda.shared.array(N_SHARED, float32, alignment=16)
-        tid, block, n_blocks = cuda.threadIdx.x, cuda.blockIdx.x, cuda.gridDim.x
-        mine, n_all, n_rows, n = block * THREADS + tid, n_blocks * THREADS, load(table, CAPACITY), len(rows)
+        mine, n_all = thread_of_grid()
+        n_rows, n = load(table, CAPACITY), len(rows)
         n_outputs = load(table, OUTPUTS) * load(table, QUANTILES)
-        T, F = load(table, STEPS), load(table, FEATURES)
         read_windows(table, values, x_starts, frames, rows, 0, n, work, n_rows, mine, n_all)
-        forward(params, table, work, shared, tid, block, n_blocks)
+        forward(params, table, work, shared)
+        mine, n_all = thread_of_grid()
         for e in range(mine, n_rows * n_outputs, n_all):
             store(work, load(table, D_OUT) + e, load(cotangent, e) if e < n * n_outputs else ZERO)
             if e < n * n_outputs:
                 store(outputs, e, load(work, load(table, OUT) + e))
-        backward(params, table, work, shared, gradients, True, tid, block, n_blocks)
-        derive_windows(params, table, work, shared, tid, block, n_blocks)
+        backward(params, table, work, shared, gradients, True)
+        derive_windows(params, table, work, shared)
+        mine, n_all = thread_of_grid()
+        T, F = load(table, STEPS), load(table, FEATURES)
         for e in range(mine, n * T * F, n_all):
             row, t, f = e // (T * F), e // F % T, e % F
             store(dx, e, window_gradient(table, work, n_rows, row, t, f))

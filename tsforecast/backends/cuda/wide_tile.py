@@ -10,7 +10,7 @@ from __future__ import annotations
 from numba import cuda
 
 from tsforecast.backends.cuda.activations import ZERO
-from tsforecast.backends.cuda.jit import device, load, load4, renewed, store, store4
+from tsforecast.backends.cuda.jit import device, load, load4, place, renewed, store, store4
 from tsforecast.backends.cuda.plan import COLUMNS, UNITS
 from tsforecast.backends.cuda.tile import weight
 
@@ -21,6 +21,13 @@ SQUARE = 32  # rows and inputs of a tile of the backward multiply
 PITCH = 68  # numbers from term to term of 64 transposed rows: spreads them over the banks of shared memory
 SQUARE_PITCH = 36
 N_SHARED = 8 * TERMS * SQUARE_PITCH  # of the backward multiply, which takes most
+
+
+@device
+def thread_of_grid():
+    """The thread's number in the grid, and how many there are."""
+    tid, block, n_blocks = place()
+    return block * THREADS + tid, n_blocks * THREADS
 
 
 @device
@@ -42,6 +49,13 @@ def add_outer(acc, shared, a, b):
     acc[10], acc[11] = cuda.fma(a2, b2, acc[10]), cuda.fma(a2, b3, acc[11])
     acc[12], acc[13] = cuda.fma(a3, b0, acc[12]), cuda.fma(a3, b1, acc[13])
     acc[14], acc[15] = cuda.fma(a3, b2, acc[14]), cuda.fma(a3, b3, acc[15])
+
+
+@device
+def load_within(a, i, inside):
+    """A number, or zero outside."""
+    value = load(a, i if inside else 0)
+    return value if inside else ZERO
 
 
 @device
@@ -117,11 +131,16 @@ def multiply_backward(
             store(shared, mine + (c + 2) * SQUARE_PITCH + r, d2)
             store(shared, mine + (c + 3) * SQUARE_PITCH + r, d3)
         j, q = lane & 3, (lane >> 2) & 3
-        first = load(table, layer + slot + q)
-        for i in range(8):
-            own = (lane >> 4) * 8 + i
-            value = weight(params, first, k + own, n_inputs, n_columns, (n >> 2) + j, units)
-            store(shared, weights + (j * 4 + q) * SQUARE_PITCH + own, value)
+        first, unit, own = load(table, layer + slot + q), (n >> 2) + j, k + (lane >> 4) * 8
+        n_own = n_inputs - own if first >= 0 and unit < units else 0
+        for i in range(0, 8, 4):
+            at = first + (own + i) * n_columns + unit
+            store4(
+                shared, weights + (j * 4 + q) * SQUARE_PITCH + (lane >> 4) * 8 + i,
+                load_within(params, at, i < n_own), load_within(params, at + n_columns, i + 1 < n_own),
+                load_within(params, at + 2 * n_columns, i + 2 < n_own),
+                load_within(params, at + 3 * n_columns, i + 3 < n_own),
+            )  # fmt: skip
         cuda.syncthreads()
         for c in range(TERMS):
             at = c * SQUARE_PITCH
@@ -145,7 +164,8 @@ def multiply_gradient(
     bias,  # [4] out: sums of d
     work, a, stride, k, width,
     d, d_stride, unit,
-    n_rows, shared, tid,
+    begin, end,  # of the rows
+    shared, tid,
 ):  # fmt: skip
     """``sum over r of a[r, k] d[r, j, q]`` for 64 inputs and 16 units. Begins with a barrier."""
     tid = renewed(tid)
@@ -153,10 +173,10 @@ def multiply_gradient(
     clear(acc)
     for q in range(4):
         bias[q] = ZERO
-    for r0 in range(0, n_rows, TERMS):
+    for r0 in range(begin, end, TERMS):
         cuda.syncthreads()
         r, c = tid >> 4, (tid & 15) * 4
-        is_row = r0 + r < n_rows
+        is_row = r0 + r < end
         a0, a1, a2, a3 = load4_within(work, a + (r0 + r) * stride + k + c, is_row and k + c < width)
         store4(shared, r * 64 + c, a0, a1, a2, a3)
         d0, d1, d2, d3 = load4_within(work, d + (r0 + r) * d_stride + unit * 4 + c, is_row)
