@@ -8,7 +8,7 @@ backward, and keeps what it needs in its own part of a work buffer. ``train`` ru
   steps them: three barriers of the grid a batch.
 - many small models: each block takes one model through all its batches, then the next (``gridDim.y`` blocks).
 
-All sums are taken in an order that depends on the sizes alone.
+All sums are taken in an order that depends on the sizes and on the number of blocks alone.
 """
 
 from __future__ import annotations

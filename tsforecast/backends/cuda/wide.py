@@ -1,8 +1,9 @@
 """Layers too wide for one block: all blocks of the grid work on a batch together, with a barrier between phases.
 
 A phase is a loop over tiles of a result (``wide_tile``), which blocks take in turn. Every time step is one phase: its
-multiply and what a unit does with the sums, forward and backward. The arrays are those of ``plan``, for R rows in the
-place of four; rows that a batch lacks are zeros, and have no weight in the loss.
+multiply and what a unit does with the sums, forward and backward; gradients of the weights come after all steps
+(``wide_gradient``). The arrays are those of ``plan``, for R rows in the place of four; rows that a batch lacks are
+zeros, and have no weight in the loss.
 """
 
 from __future__ import annotations
