@@ -176,6 +176,7 @@ def make_infer(padded: int, cell: str, is_chain: bool):
             mine, p = beyond(work, renewed(block) * n_work), beyond(params, model * P)
             read_windows(table, values, x_starts, frames, rows, first, n, mine, ROWS, tid, THREADS)
             forward(p, table, mine, shared, tid)
+            first, n = load(tiles, 3 * renewed(tile) + 1), load(tiles, 3 * renewed(tile) + 2)
             if with_losses != 0:
                 loss = tile_loss(
                     table, codes, rule, quantiles, targets, y_starts, y_stride, weights, frames,
