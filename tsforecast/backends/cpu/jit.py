@@ -8,38 +8,20 @@ side by side. Numba's ``float(x)`` keeps float32: ``np.float64(x)`` widens.
 
 from __future__ import annotations
 
-import gc
-
 from numba import config, njit
-from numba.core.compiler import Compiler
 from numba.extending import intrinsic
 
 from tsforecast.backends.cpu.cache import attach
+from tsforecast.backends.cpu.linking import EntryCompiler, PartCompiler
 
 JIT_DISABLED = bool(config.DISABLE_JIT)
 # The last two skip work that kernels never need: a C callback, and passes that look for array expressions.
 _OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, "no_rewrites": True}
 
 
-class _Compiler(Compiler):
-    """Numba's compiler, with Python's collector of cycles waiting: it would spend a third of the time on finding none.
-
-    Numba compiles one function at a time, with all that it calls, so no other thread can be in here.
-    """
-
-    def compile_extra(self, func):
-        was_enabled = gc.isenabled()
-        gc.disable()
-        try:
-            return super().compile_extra(func)
-        finally:
-            if was_enabled:
-                gc.enable()
-
-
 def kernel(function):
     """Compile a function that only other kernels call."""
-    return njit(**_OPTIONS, no_cpython_wrapper=True)(function)
+    return njit(**_OPTIONS, no_cpython_wrapper=True, pipeline_class=PartCompiler)(function)
 
 
 def inlined(function):
@@ -49,7 +31,7 @@ def inlined(function):
 
 def entry(function):
     """Compile a function that Python calls; its machine code is kept in the kernel cache."""
-    return attach(njit(**_OPTIONS, pipeline_class=_Compiler)(function))
+    return attach(njit(**_OPTIONS, pipeline_class=EntryCompiler)(function))
 
 
 def twin_of(plain):
