@@ -1,8 +1,8 @@
 """Compilers for kernels: less work than Numba's own, for the same machine code.
 
-Numba optimises every function by itself, makes machine code of it, and does both once more in each caller, into which it
-links the function's code. Kernels that only other kernels call are left as unoptimised code to be linked: the entry
-point is optimised as a whole, once.
+Numba optimises every function by itself, makes machine code of it, and does both once more in each caller, into which
+it links the function's code. Kernels that only other kernels call are left as code to be linked: the entry point is
+optimised as a whole, once.
 
 Python's collector of cycles waits meanwhile: it would take a third of the time and find nothing. Numba compiles one
 function at a time, with all that it calls, so no second thread can be in here.
@@ -27,7 +27,7 @@ class _Part(JITCodeLibrary):
     def set_env(self, env_name, env):
         """Nothing to do: the entry point has the only environment."""
 
-    def get_pointer_to_function(self, name):
+    def get_pointer_to_function(self, name):  # noqa: ARG002
         """Null, as for every name that is not defined."""
         self._ensure_finalized()
         return 0
