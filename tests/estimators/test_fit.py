@@ -14,8 +14,6 @@ from tsforecast.backends.base import Windows
 from tsforecast.backends.reference.backend import ReferenceBackend
 from tsforecast.estimators._config import n_threads
 
-EPS32 = np.finfo(np.float32).eps
-
 
 def test_rows_of_two_and_three_dimensions_give_the_same_bits(small, rng):
     X, y = rng.normal(size=(20, 5, 3)), rng.normal(size=20)

@@ -238,8 +238,3 @@ class FrameKind:
 def _pandas_times(values, tz):
     series = pd.Series(values)
     return series if tz is None else series.dt.tz_localize("UTC").dt.tz_convert(tz)
-
-
-def concat_frames(frames: list):
-    """Frames of one library below each other."""
-    return nw.to_native(nw.concat([nw.from_native(f, eager_only=True) for f in frames]))

@@ -15,7 +15,6 @@ import pandas as pd
 from tsforecast._files import check_target, replacing
 from tsforecast.exceptions import DataError
 
-FORMATS = ("csv", "parquet")
 _SUFFIXES = {".csv": "csv", ".txt": "csv", ".parquet": "parquet", ".pq": "parquet"}
 # What stands for a missing number in a CSV, as pandas has it.
 MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None", "<NA>", "#N/A", "#NA"]

@@ -72,18 +72,6 @@ class ReferenceBackend:
             total_weight += weight
         return total / total_weight
 
-    def loss_and_gradient(
-        self,
-        spec: NetworkSpec,
-        rule: StepRule,
-        params: NDArray,
-        windows: Windows,
-        rows: NDArray[np.int64],
-        noise: Noise | None = None,
-    ) -> tuple[float, Array]:
-        """Loss of one batch with its penalty, and its gradient ``[P]`` before clipping."""
-        return self._loss_and_gradient(spec, rule, params, windows, rows, noise, None)[:2]
-
     def _loss_and_gradient(
         self,
         spec: NetworkSpec,
@@ -94,7 +82,10 @@ class ReferenceBackend:
         noise: Noise | None,
         given: list[State] | None,
     ) -> tuple[float, Array, list[State]]:
-        """Loss and gradient from the ``given`` states of all runs, and the states after the windows."""
+        """Loss of one batch with its penalty, its gradient ``[P]`` before clipping, and the states after the windows.
+
+        The runs start from the states ``given``.
+        """
         w = params.astype(np.float64)
         weights = windows.weights[rows].astype(np.float64)
         n_steps = gradient_steps(spec, rule)
