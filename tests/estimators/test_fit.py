@@ -164,7 +164,7 @@ def test_a_fit_that_is_refused_leaves_the_one_before(small, wave, wrong):
     X, y = wave
     model = small().fit(X, y)
     expected = model.predict(X)
-    with pytest.raises(ValueError, match=r"season_length|reach beyond|early_stopping"):
+    with pytest.raises(ValueError, match=r"season_length|dilations|early_stopping"):
         model.set_params(early_stopping="validation_fraction" in wrong, **wrong).fit(X[:, :6], y)
     assert_array_equal(model.predict(X), expected)
     with pytest.raises(ValueError, match="X has 6 features"):
