@@ -105,7 +105,8 @@ class Check:
     def curves(self) -> list[dict]:
         from gpu_values import curves
 
-        return self.each(curves, [(4, 3, 5, 2)] if self.smoke else [(u, 24, 64, 50) for u in (16, 64, 128, 256)])
+        cases = [(u, 24, 64, 50, rate) for u in (16, 64, 128, 256) for rate in (0.0, 0.2)]
+        return self.each(curves, [(4, 3, 5, 2, 0.2)] if self.smoke else cases)
 
     def launches(self) -> dict:
         from gpu_timing import launch_cost
@@ -144,7 +145,7 @@ def one_of_each() -> None:
     from gpu_peers import Job
     from gpu_timing import RULE, Ours
 
-    for units, network in itertools.product((16, 64, 200), ({}, {"bidirectional": "concat"})):
+    for units, network in itertools.product((16, 64, 200), ({}, {"bidirectional": "concat", "dropout": 0.2})):
         job = Job.make(units, 2, 9, 5, 2, **network)
         ours = Ours(job, np.arange(len(job.x)))
         ours.epoch()

@@ -44,9 +44,9 @@ def values(
     return row
 
 
-def curves(units: int, n_timesteps: int, batch: int, n_steps: int) -> dict:
+def curves(units: int, n_timesteps: int, batch: int, n_steps: int, dropout: float = 0.0) -> dict:
     """One training step, and a number of them, beside the CPU in float32; and whether two runs have the same bits."""
-    job = Job.make(units, 1, batch, n_timesteps, 4)
+    job = Job.make(units, 1, batch, n_timesteps, 4, dropout=dropout)
     starts = np.arange(len(job.x), dtype=np.int64)
     windows = Windows(job.x.ravel(), starts * n_timesteps, job.y.ravel(), starts, np.ones(len(job.x), np.float32))
     batches = [np.random.default_rng(i).permutation(len(job.x))[:batch] for i in range(n_steps)]
@@ -62,6 +62,7 @@ def curves(units: int, n_timesteps: int, batch: int, n_steps: int) -> dict:
     cpu, ours, again = train("cpu"), train("cuda"), train("cuda")
     return {
         "units": units,
+        "dropout": dropout,
         "one_step": float(np.linalg.norm(ours[1] - cpu[1]) / np.linalg.norm(cpu[1])),
         f"loss_after_{n_steps}": float(np.abs(ours[0] / cpu[0] - 1).max()),
         "same_bits": bool((ours[0] == again[0]).all() and (ours[2] == again[2]).all()),

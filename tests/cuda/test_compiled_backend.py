@@ -92,7 +92,7 @@ def test_resources_on_other_architectures(target, units):
 
 @pytest.mark.parametrize("units", [64, 128, 200])
 def test_resources_of_networks_that_are_no_chain(units):
-    for launch in launches_of(units, bidirectional="concat"):
+    for launch in launches_of(units, bidirectional="concat", dropout=0.3):
         if launch.name.startswith(("train", "infer")):
             check(launch, "sm_90", units, {"sm_90": OF_NO_CHAIN})
 

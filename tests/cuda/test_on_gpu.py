@@ -89,10 +89,10 @@ def test_networks_that_are_no_chain_equal_the_cpu(cuda, network, units, rng):
         np.testing.assert_array_equal(ours, again)
 
 
-def training(backend, units, n_steps, batch=64, n_timesteps=24):
+def training(backend, units, n_steps, batch=64, n_timesteps=24, **network):
     """Loss of every step, and the weights after them, on windows of a noisy wave; all in float32."""
     rng = np.random.default_rng(5)
-    spec, rule = NetworkSpec(n_timesteps, 1, (units,), 4), StepRule()
+    spec, rule = NetworkSpec(n_timesteps, 1, (units,), 4, **network), StepRule()
     series = (np.sin(np.arange(900) / 4) + 0.1 * rng.normal(size=900)).astype(np.float32)
     starts = np.arange(800, dtype=np.int64)
     windows = Windows(series, starts, series, starts + n_timesteps, np.ones(800, np.float32))
@@ -103,19 +103,21 @@ def training(backend, units, n_steps, batch=64, n_timesteps=24):
     return np.array(losses), state.params
 
 
+@pytest.mark.parametrize("network", [{}, {"dropout": 0.2}, {"dropout": 0.2, "bidirectional": "concat"}], ids=str)
 @pytest.mark.parametrize("units", [16, 64, 128, 200])
-def test_one_step_and_fifty_agree_with_the_cpu(cuda, units):
+def test_one_step_and_fifty_agree_with_the_cpu(cuda, units, network):
     cpu = get_backend("cpu")
-    (one, params), (expected_one, expected) = training(cuda, units, 1), training(cpu, units, 1)
+    (one, params), (expected_one, expected) = training(cuda, units, 1, **network), training(cpu, units, 1, **network)
     np.testing.assert_allclose(one, expected_one, rtol=1e-5)
     assert np.linalg.norm(params - expected) <= 1e-5 * np.linalg.norm(expected)
-    curve, expected_curve = training(cuda, units, 50)[0], training(cpu, units, 50)[0]
+    curve, expected_curve = training(cuda, units, 50, **network)[0], training(cpu, units, 50, **network)[0]
     np.testing.assert_allclose(curve, expected_curve, rtol=1e-3)
 
 
+@pytest.mark.parametrize("network", [{}, {"dropout": 0.2, "bidirectional": "concat"}], ids=str)
 @pytest.mark.parametrize("units", [16, 64, 128, 200])
-def test_two_runs_have_the_same_bits(units):
-    runs = [training(get_backend("cuda"), units, 20, batch=300) for _ in range(2)]
+def test_two_runs_have_the_same_bits(units, network):
+    runs = [training(get_backend("cuda"), units, 20, batch=300, **network) for _ in range(2)]
     np.testing.assert_array_equal(runs[0][0], runs[1][0])
     np.testing.assert_array_equal(runs[0][1], runs[1][1])
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tsforecast.backends.base import StepRule, TrainState, Windows, check_plain, gradient_steps, loss_diverged
 from tsforecast.backends.cuda.launches import launch, row_tiles
 from tsforecast.backends.cuda.memory import DeviceWindows, Store, check_starts, frames_of
+from tsforecast.backends.cuda.noise import step_keys, words
 from tsforecast.backends.cuda.optimizers import rule_codes, rule_scalars, schedule
 from tsforecast.backends.cuda.plan import INFERENCE, ROWS, TRAINING, WIDEST_OF_A_BLOCK, Plan, is_wide, padded_size
 from tsforecast.backends.cuda.setup import Setup, check_float32, set_up
@@ -83,6 +84,7 @@ class CudaBackend:
         )  # fmt: skip
         steps = state.step + np.cumsum(weight_sums != 0.0)
         scalars = schedule(rule, weight_sums, learning_rates, steps)
+        keys = step_keys(words([state.seed]), steps)
         device_state = [self._store.upload(n, a) for n, a in (("w", state.params), ("m", state.m), ("v", state.v))]
         losses = self._store.room("losses", len(scalars))
         done = self._store.room("done", 1, np.int32)
@@ -93,6 +95,7 @@ class CudaBackend:
             launch(
                 setup.train(), (setup.n_blocks, 1), setup.threads, *fixed,
                 self._store.upload("batch_rows", batch_rows[some]), self._store.upload("scalars", scalars[some]),
+                self._store.upload("keys", keys[some]),
                 self._store.upload("begins", np.zeros(1, np.int32)),
                 self._store.upload("ends", np.full(1, n_batches, np.int32)),
                 *self._rule(rule, spec), *device_state, setup.gradients, setup.work, setup.plan.n_work, setup.totals,
@@ -132,6 +135,7 @@ class CudaBackend:
         n_jobs: int,  # noqa: ARG002
     ) -> float:
         """Weighted mean loss over all windows, without penalty and without learning."""
+        spec = spec.without_dropout
         setup = self._inference(spec, params, len(windows))
         data, table, frames = self._data(spec, setup.plan, windows)
         losses = self._store.room("tile_losses", -(-len(windows) // ROWS))
@@ -150,7 +154,7 @@ class CudaBackend:
         n_jobs: int,  # noqa: ARG002
     ) -> NDArray:
         """Forecasts ``[N,K*Q]`` in the units of feature 0."""
-        n, put = len(x_starts), self._store.upload
+        spec, n, put = spec.without_dropout, len(x_starts), self._store.upload
         check_starts(values, x_starts, spec.n_timesteps * spec.n_features)
         if n == 0:
             return np.empty((0, spec.head_size), dtype=params.dtype)
@@ -171,6 +175,7 @@ class CudaBackend:
     ) -> tuple[NDArray, NDArray, NDArray]:
         """Return outputs ``[N,K*Q]``, ``dparams [P]`` and ``dx [N,T,F]`` of ``sum(outputs * cotangent)``."""
         check_plain(spec)
+        spec = spec.without_dropout
         n, put, n_params = len(x), self._store.upload, spec.n_params
         setup = set_up(self._store, spec, params.dtype, TRAINING, n, self.n_processors, n_params)
         values, table = put("values", x.astype(np.float32, copy=False)), put("table", setup.plan.table)

@@ -23,6 +23,7 @@ from tsforecast.backends.cuda.jit import beyond, device, kernel, load, renewed, 
 from tsforecast.backends.cuda.links import window_gradient
 from tsforecast.backends.cuda.losses import tile_loss
 from tsforecast.backends.cuda.network import make_network
+from tsforecast.backends.cuda.noise import NO_KEY
 from tsforecast.backends.cuda.optimizers import DECAY, N_SCALARS, SHARE
 from tsforecast.backends.cuda.plan import D_OUT, FEATURES, OUT, OUTPUTS, PARAMS, QUANTILES, ROWS, STEPS
 from tsforecast.backends.cuda.step import make_step
@@ -56,8 +57,8 @@ def make_train(padded: int, cell: str, is_chain: bool, parts: bool):
 
     @device
     def learn_tiles(
-        table, values, x_starts, targets, y_starts, y_stride, weights, frames, order, batch_rows, scalars, codes, rule,
-        quantiles, params, gradients, work, n_work, shared, batch, block, part, n_parts, tid,
+        table, values, x_starts, targets, y_starts, y_stride, weights, frames, order, batch_rows, scalars, keys, codes,
+        rule, quantiles, params, gradients, work, n_work, shared, batch, block, part, n_parts, tid,
     ):  # fmt: skip
         """Gradient of the part's tiles, to its row of ``gradients``; return the thread's part of their loss."""
         loss, tile = ZERO, int32(part)
@@ -65,14 +66,15 @@ def make_train(padded: int, cell: str, is_chain: bool, parts: bool):
             first, n = rows_of_tile(batch_rows, batch, tile)
             mine = beyond(work, renewed(block) * n_work)
             read_windows(table, values, x_starts, frames, order, first, n, mine, ROWS, tid, THREADS)
-            forward(params, table, mine, shared, tid)
+            forward(params, table, mine, shared, load(keys, renewed(batch)), 4 * tile, tid)
             first, n = rows_of_tile(batch_rows, batch, tile)
             loss += tile_loss(
                 table, codes, rule, quantiles, targets, y_starts, y_stride, weights, frames, order, first, n,
                 load(scalars, renewed(batch) * N_SCALARS + SHARE), mine, ROWS, tid, THREADS,
             )  # fmt: skip
             gradient = beyond(gradients, renewed(block) * load(table, PARAMS))
-            backward(params, table, mine, shared, gradient, tile == part, tid)
+            key = load(keys, renewed(batch))
+            backward(params, table, mine, shared, gradient, tile == part, key, 4 * tile, tid)
             tile = int32(tile + n_parts)
         return loss
 
@@ -85,6 +87,7 @@ def make_train(padded: int, cell: str, is_chain: bool, parts: bool):
         order,  # int32: rows of all batches, one after the other
         batch_rows,  # [batches,2] int32: where the rows of a batch begin in `order`, and how many they are
         scalars,  # [batches,N_SCALARS]
+        keys,  # [batches] uint64: of the noise; read with dropout alone
         begins, ends,  # [models] int32: the batches of each
         codes, rule, quantiles,  # [N_CODES] int32, [N_RULE], [Q]
         params, m, v,  # [models,P]
@@ -109,8 +112,8 @@ def make_train(padded: int, cell: str, is_chain: bool, parts: bool):
                 if load(scalars, renewed(batch) * N_SCALARS + SHARE) != ZERO:
                     loss = learn_tiles(
                         table, values, x_starts, targets, y_starts, y_stride, weights, frames, order, batch_rows,
-                        scalars, codes, rule, quantiles, p, gradients, work, n_work, shared, batch, first_part + part,
-                        part, n_parts, tid,
+                        scalars, keys, codes, rule, quantiles, p, gradients, work, n_work, shared, batch,
+                        first_part + part, part, n_parts, tid,
                     )  # fmt: skip
                     loss = block_sum(loss, tid, sums)
                     if tid == 0:
@@ -175,7 +178,7 @@ def make_infer(padded: int, cell: str, is_chain: bool):
             model, first, n = load(tiles, 3 * tile), load(tiles, 3 * tile + 1), load(tiles, 3 * tile + 2)
             mine, p = beyond(work, renewed(block) * n_work), beyond(params, model * P)
             read_windows(table, values, x_starts, frames, rows, first, n, mine, ROWS, tid, THREADS)
-            forward(p, table, mine, shared, tid)
+            forward(p, table, mine, shared, NO_KEY, 0, tid)
             first, n = load(tiles, 3 * renewed(tile) + 1), load(tiles, 3 * renewed(tile) + 2)
             if with_losses != 0:
                 loss = tile_loss(
@@ -224,13 +227,13 @@ def make_differentiate(padded: int, cell: str, is_chain: bool):
         for tile in range(block, (len(rows) + 3) // 4, cuda.gridDim.x):
             first, n = 4 * tile, min(4, len(rows) - 4 * tile)
             read_windows(table, values, x_starts, frames, rows, first, n, mine, ROWS, tid, THREADS)
-            forward(params, table, mine, shared, tid)
+            forward(params, table, mine, shared, NO_KEY, 0, tid)
             for e in range(tid, 4 * n_outputs, THREADS):
                 inside = e < n * n_outputs
                 store(mine, load(table, D_OUT) + e, load(cotangent, first * n_outputs + e) if inside else ZERO)
                 if inside:
                     store(outputs, first * n_outputs + e, load(mine, load(table, OUT) + e))
-            backward(params, table, mine, shared, gradient, tile == block, tid)
+            backward(params, table, mine, shared, gradient, tile == block, NO_KEY, 0, tid)
             derive_windows(params, table, mine, tid)
             for e in range(tid, n * T * F, THREADS):
                 row, t, f = e // (T * F), e // F % T, e % F

@@ -19,10 +19,11 @@ from tsforecast.backends.cuda import epoch
 from tsforecast.backends.cuda.fleet_kernels import BEGIN, KEEP_BEST, RESTORE, TAKE_BEST, THREADS, find_non_finite, turn
 from tsforecast.backends.cuda.launches import batches_at_once, launch, row_tiles
 from tsforecast.backends.cuda.memory import DeviceWindows, Store, allocate, check_starts, frames_of, upload
+from tsforecast.backends.cuda.noise import hashes, step_keys, words
 from tsforecast.backends.cuda.optimizers import schedule
-from tsforecast.backends.cuda.plan import ROWS, TRAINING, make_plan
+from tsforecast.backends.cuda.plan import INFERENCE, ROWS, TRAINING, make_plan
 from tsforecast.backends.members import Member
-from tsforecast.backends.reference.shuffle import GOLDEN, LAST_SHIFT, MIX, WORD, low_bits
+from tsforecast.backends.reference.shuffle import low_bits
 from tsforecast.spec import NetworkSpec
 
 # A chunk is what is on the device at once; it is bounded in networks and in numbers.
@@ -80,6 +81,8 @@ class _Fleet:
         self._spec, self._rule, self._members, self._rule_arrays = spec, rule, members, rule_arrays
         self._plan, self._store, n = make_plan(spec, TRAINING), Store(), len(members)
         self._table, self._is_weight = upload(self._plan.table), upload(self._plan.is_weight)
+        held_plan = make_plan(spec.without_dropout, INFERENCE)
+        self._held_table, self._held_is_chain = upload(held_plan.table), held_plan.is_chain
         most = n_processors * epoch.BLOCKS_PER_PROCESSOR[self._plan.padded]
         self._n_blocks, self._work, self._gradients = self._store.room_for_blocks(self._plan, most, spec.n_params)
         self._data, self._frames, self._rows = self._joined([m.windows for m in members])
@@ -97,7 +100,7 @@ class _Fleet:
             self._column(lambda m: len(m.factors)),
         )
         self._rate, self._step = np.array([m.learning_rate for m in members]), self._column(lambda m: m.state.step)
-        self._seed = np.array([(m.seed or 0) & WORD for m in members], dtype=np.uint64)
+        self._seed, self._noise_seed = words(m.seed or 0 for m in members), words(m.state.seed for m in members)
         self._first_epoch = self._column(lambda m: m.first_epoch)
         states = [np.array([getattr(m.state, name) for m in members]) for name in ("params", "m", "v")]
         self._state, self._before = [upload(array) for array in states], [allocate(array.size) for array in states]
@@ -193,11 +196,11 @@ class _Fleet:
 
     def _turn(self, actions: NDArray, e: int) -> None:
         """Do what is to be done with each model between epochs."""
-        hashes = _hashes(self._seed, self._first_epoch + e)
+        row_hashes = hashes(self._seed, self._first_epoch + e)
         launch(
             turn, len(self._members), THREADS, self._store.upload("actions", actions.astype(np.int32)),
             *self._state, *self._before, self._best, self._spec.n_params, *self._turn_arrays,
-            self._store.upload("hashes", hashes), self._masks, self._data.weights, self._keys, self._order,
+            self._store.upload("hashes", row_hashes), self._masks, self._data.weights, self._keys, self._order,
             self._weight_sums,
         )  # fmt: skip
 
@@ -205,7 +208,9 @@ class _Fleet:
         """Train those that run for an epoch; return losses, batches done, and whether all weights are finite."""
         n, owner = len(self._members), self._owner
         weight_sums = self._weight_sums.copy_to_host()[: len(owner)].astype(np.float64)
-        scalars = self._store.upload("scalars", self._scalars(weight_sums, e))
+        scalars, keys = (
+            self._store.upload(n, a) for n, a in zip(("scalars", "keys"), self._of_batches(weight_sums, e), strict=True)
+        )
         done = self._store.room("done", n, np.int32)
         n_done, ends = np.zeros(n, np.int64), np.where(running, self._ends, self._starts)
         while True:
@@ -216,7 +221,7 @@ class _Fleet:
             launch(
                 epoch.make_train(self._plan.padded, self._spec.cell, self._plan.is_chain, False),
                 (1, min(n, self._n_blocks)), 4 * self._plan.padded, self._table, self._is_weight, *self._data,
-                self._frames, self._order, self._batch_rows, scalars,
+                self._frames, self._order, self._batch_rows, scalars, keys,
                 self._store.upload("begins", first.astype(np.int32)),
                 self._store.upload("ends", last.astype(np.int32)), *self._rule_arrays, *self._state, self._gradients,
                 self._work, self._plan.n_work, self._store.room("totals", 3 * self._n_blocks), self._losses, done,
@@ -233,14 +238,14 @@ class _Fleet:
             losses = np.bincount(owner, batch_losses * weight_sums, n) / np.bincount(owner, weight_sums, n)
         return losses, n_done, finite.copy_to_host()[:n] != 0
 
-    def _scalars(self, weight_sums: NDArray, e: int) -> NDArray[np.float32]:
-        """``optimizers.schedule`` of all batches of epoch ``e`` of this call."""
+    def _of_batches(self, weight_sums: NDArray, e: int) -> tuple[NDArray[np.float32], NDArray[np.uint64]]:
+        """``optimizers.schedule`` and ``noise.step_keys`` of all batches of epoch ``e`` of this call."""
         owner, taken = self._owner, np.cumsum(weight_sums != 0.0)
         before = np.concatenate([[0], taken])[self._starts]
         steps = self._step[owner] + taken - before[owner]
         place = self._place + np.clip(e, 0, np.maximum(self._n_epochs - 1, 0)) * self._n_batches
         rates = self._rate[owner] * self._factors[place[owner] + self._number]
-        return schedule(self._rule, weight_sums, rates, steps)
+        return schedule(self._rule, weight_sums, rates, steps), step_keys(self._noise_seed[owner], steps)
 
     def _scores(self, asked: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Minus the validation loss of each model that is asked."""
@@ -250,9 +255,9 @@ class _Fleet:
         losses = self._store.room("tile_losses", len(self._held_tiles))
         rows = self._store.upload("rows", np.arange(self._held[-1], dtype=np.int32))
         launch(
-            epoch.make_infer(self._plan.padded, self._spec.cell, self._plan.is_chain),
-            min(len(tiles), self._n_blocks), 4 * self._plan.padded, self._table, *self._held_data, self._held_frames,
-            rows, self._store.upload("tiles", tiles), *self._rule_arrays, self._state[0], self._work,
+            epoch.make_infer(self._plan.padded, self._spec.cell, self._held_is_chain),
+            min(len(tiles), self._n_blocks), 4 * self._plan.padded, self._held_table, *self._held_data,
+            self._held_frames, rows, self._store.upload("tiles", tiles), *self._rule_arrays, self._state[0], self._work,
             self._plan.n_work, 1, losses, self._store.room("no_forecasts", 1),
         )  # fmt: skip
         of_tiles = losses.copy_to_host()[: len(tiles)].astype(np.float64)
@@ -280,14 +285,6 @@ class _Fleet:
             state.step = int(self._step[i])
             member.losses = losses[i, :n].tolist()
             member.scores = [] if member.val is None else scores[i, :n].tolist()
-
-
-def _hashes(keys: NDArray[np.uint64], numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """``shuffle.hash64`` of pairs."""
-    x = keys + (numbers + 1).astype(np.uint64) * np.uint64(GOLDEN)
-    for shift, factor in MIX:
-        x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
-    return (x ^ (x >> np.uint64(LAST_SHIFT))) >> np.uint64(1)
 
 
 def _one_buffer(parts: list[tuple[NDArray, NDArray]]) -> tuple[NDArray, NDArray]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from tsforecast.backends.cuda.activations import ZERO
 from tsforecast.backends.cuda.jit import device, load, renewed, store
+from tsforecast.backends.cuda.noise import dropout_factor
 from tsforecast.backends.cuda.plan import (
     COLUMN,
     D_H,
     FROM,
     HEAD_LINKS,
+    LIMIT,
     LINKS,
     N_LINK,
     PADDED,
@@ -59,14 +61,19 @@ def derivative_by_source(table, link, work, tile_rows, row, t, u):
 
 
 @device
-def sum_links(table, layer, work, tile_rows, tid, n_threads):
-    """Write dh of a run, ``[T,R,Hp]``, from the derivatives that its readers have in the place of their x."""
+def sum_links(table, layer, key, first_row, work, tile_rows, tid, n_threads):
+    """Write dh of a run, ``[T,R,Hp]``, from the derivatives that its readers have in the place of their x.
+
+    ``key`` and ``first_row`` are those of ``noise.drop_units``, which is undone here, too.
+    """
     padded = load(table, PADDED)
     for e in range(renewed(tid), load(table, STEPS) * tile_rows * padded, n_threads):
         row, t, total = e // padded % tile_rows, e // padded // tile_rows, ZERO
         for link in range(load(table, LINKS), load(table, HEAD_LINKS), N_LINK):
             if load(table, link + SOURCE) == layer and e % padded < load(table, link + SIZE):
                 total += derivative_by_source(table, link, work, tile_rows, row, t, e % padded)
+        if load(table, LIMIT) != 0:
+            total *= dropout_factor(table, layer, key, first_row + row, t, e % padded)
         store(work, load(table, layer + D_H) + e, total)
 
 

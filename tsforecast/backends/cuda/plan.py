@@ -18,7 +18,8 @@ dh                    [T,4,Hp]                       derivatives by h from the r
 ====================  =============================  ===========================================================
 
 In a chain, where each run reads the one below alone and as it is, x is that one's h, and the derivatives by x are that
-one's dh. Other runs copy what they read (``links``), and the derivatives by x take its place.
+one's dh. Elsewhere they take the place of x, which runs of two directions or with residual connections have copied from
+those below (``links``). With dropout, a run has a copy of h with units silenced, which others read instead (``noise``).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tsforecast.backends.cuda import cells
+from tsforecast.backends.reference.noise import threshold
 from tsforecast.exceptions import BackendUnavailableError
 from tsforecast.spec import CELLS, WINDOW_NORMS, NetworkSpec
 
@@ -40,11 +42,12 @@ REGISTER_CHUNKS = {16: 1, 32: 2, 48: 3, 64: 4, 96: 2, 128: 2}
 PADDED_SIZES = (16, 32, 48, 64, 96, 128)
 WIDEST_OF_A_BLOCK, WIDEST = 128, 1024
 # The table: fields of the network, then of every run, then of every link. Places of runs and links are those in it.
-# TOP: the last run; LINKS, HEAD_LINKS, END: the first link, the first that the head reads, behind the last.
+# LIMIT: dropout silences a unit whose bits are below, 0: none; TOP: the last run; LINKS, HEAD_LINKS, END: the first
+# link, the first that the head reads, behind the last.
 (
     STEPS, FEATURES, OUTPUTS, QUANTILES, NORM, SEASON, HEAD_W, HEAD_B, SKIP_W, PARAMS, OUT, D_OUT, STREAMED, CAPACITY,
-    PADDED, D_LAST, D_CARRIED, D_PEEPHOLES, TOP, LINKS, HEAD_LINKS, END, N_NET,
-) = range(23)  # fmt: skip
+    PADDED, D_LAST, D_CARRIED, D_PEEPHOLES, LIMIT, TOP, LINKS, HEAD_LINKS, END, N_NET,
+) = range(24)  # fmt: skip
 UNITS, WIDTH, INPUTS, X, H, CARRIED, GATES, D_H, COLUMNS, X_SLOT, H_SLOT, B_SLOT, C_SLOT = (
     0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 17, 21,
 )  # fmt: skip
@@ -106,7 +109,6 @@ def _check_parts(spec: NetworkSpec) -> None:
         "dilated layers": max(spec.dilations, default=1) > 1,
         "learned first states": spec.learned_state,
         "states carried from window to window": spec.stateful,
-        "dropout": spec.dropout > 0.0,
         "recurrent dropout": spec.recurrent_dropout > 0.0,
         "zoneout": spec.zoneout > 0.0,
         "attention": spec.attention != "none",
@@ -133,15 +135,16 @@ def make_plan(spec: NetworkSpec, purpose: int, rows: int = ROWS) -> Plan:
     places = {block.name: block.offset for block in spec.blocks}
     work = _Heap()
     net = np.full(N_NET, -1, dtype=np.int64)
-    is_chain = spec.bidirectional == "none" and not spec.residual
-    layers = _runs(spec, purpose, rows, padded, is_chain, work)
+    limit = threshold(spec.dropout) if purpose == TRAINING else 0
+    is_chain = _is_stack(spec) and limit == 0
+    layers = _runs(spec, purpose, rows, padded, limit, work)
     links = _links(spec, padded, layers)
     n_read = sum(len(run.links) for run in runs)
     net[[STEPS, FEATURES, OUTPUTS, QUANTILES]] = spec.n_timesteps, spec.n_features, spec.n_outputs, spec.n_quantiles
     net[[NORM, SEASON, TOP]] = WINDOW_NORMS[spec.window_norm], spec.season_length, _place(len(runs) - 1)
     net[[LINKS, HEAD_LINKS, END]] = _place(len(runs)) + N_LINK * np.array([0, n_read, len(links)])
     net[[HEAD_W, HEAD_B, SKIP_W]] = places["head.w"], places["head.b"], places.get("skip.w", -1)
-    net[PARAMS] = spec.n_params
+    net[[PARAMS, LIMIT]] = spec.n_params, limit
     net[OUT], net[D_OUT] = work.take(rows * spec.head_size), work.take(rows * spec.head_size)
     net[[CAPACITY, PADDED]] = rows, padded
     if is_wide(padded):
@@ -153,7 +156,9 @@ def make_plan(spec: NetworkSpec, purpose: int, rows: int = ROWS) -> Plan:
     table = np.concatenate([net, *layers, *links])
     if max(work.size, spec.n_params) >= 2**31:
         raise BackendUnavailableError("the network or its windows are too large for device='cuda'; use device='cpu'")
-    return Plan(table.astype(np.int32), padded, is_chain, rows, work.size, spec.is_weight().astype(np.int8))
+    return Plan(
+        table.astype(np.uint32).view(np.int32), padded, is_chain, rows, work.size, spec.is_weight().astype(np.int8)
+    )
 
 
 def _place(i: int) -> int:
@@ -161,15 +166,21 @@ def _place(i: int) -> int:
     return N_NET + i * N_LAYER
 
 
-def _runs(spec: NetworkSpec, purpose: int, rows: int, padded: int, is_chain: bool, work: _Heap) -> list[np.ndarray]:
+def _is_stack(spec: NetworkSpec) -> bool:
+    """Whether each run reads the one below alone."""
+    return spec.bidirectional == "none" and not spec.residual
+
+
+def _runs(spec: NetworkSpec, purpose: int, rows: int, padded: int, limit: int, work: _Heap) -> list[np.ndarray]:
     """Fields of every run."""
+    is_stack = _is_stack(spec)
     T, runs, layers = spec.n_timesteps, spec.topology.runs, []
     places = {block.name: block.offset for block in spec.blocks}
     slots, n_gates = cells.CELLS[spec.cell], CELLS[spec.cell].n_gates
     x, width = work.take(T * rows * _whole_chunks(spec.n_features)), _whole_chunks(spec.n_features)
     for i, run in enumerate(runs):
         layer = np.full(N_LAYER, -1, dtype=np.int64)
-        layer[COPIES] = i > 0 and not is_chain
+        layer[COPIES] = i > 0 and not is_stack
         if layer[COPIES]:
             width = _whole_chunks(run.inputs)
             x = work.take(T * rows * width)
@@ -185,16 +196,16 @@ def _runs(spec: NetworkSpec, purpose: int, rows: int, padded: int, is_chain: boo
             layer[GATES] = work.take(T * rows * padded * SLOTS)
         else:
             layer[[CARRIED, GATES]] = layers[0][[CARRIED, GATES]]
-        # Forecasts keep no states of a chain but those of the last layer.
-        is_kept = purpose == TRAINING or i == 0 or not is_chain
+        # Forecasts keep no states of a stack but those of the last layer.
+        is_kept = purpose == TRAINING or i == 0 or not is_stack
         layer[H] = work.take((T + 1) * rows * padded) if is_kept else layers[0][H]
-        layer[UP] = layer[H] + rows * padded
+        layer[UP] = work.take(T * rows * padded) if limit else layer[H] + rows * padded
         if purpose == TRAINING:
             is_read = any(link.source == i for other in runs for link in other.links)
             layer[D_H] = work.take(T * rows * padded) if is_read else -1
-            layer[SUMS] = is_read and not is_chain
+            layer[SUMS] = is_read and (limit > 0 or not is_stack)
             if run.layer > 0:
-                layer[D_X] = layers[i - 1][D_H] if is_chain else x
+                layer[D_X] = x if limit or not is_stack else layers[i - 1][D_H]
         layers.append(layer)
         x, width = layer[UP], padded
     return layers

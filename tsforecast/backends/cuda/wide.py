@@ -19,6 +19,7 @@ from tsforecast.backends.cuda.head import add_gradient, head_backward, head_forw
 from tsforecast.backends.cuda.jit import device, load, load4, place, split, store, store4
 from tsforecast.backends.cuda.links import read_links, sum_links
 from tsforecast.backends.cuda.lstm import add_peepholes
+from tsforecast.backends.cuda.noise import drop_units, dropout_factor
 from tsforecast.backends.cuda.plan import (
     B_SLOT,
     C_SLOT,
@@ -33,6 +34,7 @@ from tsforecast.backends.cuda.plan import (
     GATES,
     H_SLOT,
     INPUTS,
+    LIMIT,
     LINKS,
     N_LAYER,
     N_NET,
@@ -127,7 +129,10 @@ def make_wide_network(cell: str, is_chain: bool) -> SimpleNamespace:
             tile += n_blocks
 
     @device
-    def forward(params, table, work, shared):
+    def forward(
+        params, table, work, shared,
+        key,  # with dropout: of the step
+    ):  # fmt: skip
         """From the windows to the outputs. Begins and ends with a barrier."""
         n_rows = load(table, CAPACITY)
         barrier()
@@ -140,6 +145,10 @@ def make_wide_network(cell: str, is_chain: bool) -> SimpleNamespace:
             barrier()
             for t in range(load(table, STEPS)):
                 step_forward(params, table, layer, t, work, shared)
+                barrier()
+            if not is_chain and load(table, LIMIT) != 0:
+                mine, n_all = thread_of_grid()
+                drop_units(table, layer, key, 0, work, n_rows, mine, n_all)
                 barrier()
         mine, n_all = thread_of_grid()
         head_forward(params, table, work, n_rows, mine, n_all)
@@ -225,7 +234,7 @@ def make_wide_network(cell: str, is_chain: bool) -> SimpleNamespace:
             tile += n_blocks
 
     @device
-    def backward(params, table, work, shared, gradient, first):
+    def backward(params, table, work, shared, gradient, first, key):
         """From the derivatives by the outputs to the gradient. Begins and ends with a barrier."""
         top, padded, n_rows = load(table, TOP), load(table, PADDED), load(table, CAPACITY)
         barrier()
@@ -234,9 +243,12 @@ def make_wide_network(cell: str, is_chain: bool) -> SimpleNamespace:
         for at in range(top, N_NET - 1, -N_LAYER):
             mine, n_all = thread_of_grid()
             for e in range(mine, n_rows * padded, n_all):
-                store(work, load(table, D_LAST) + e, head_input(params, table, at, work, e // padded, e % padded))
+                dh = head_input(params, table, at, work, e // padded, e % padded)
+                if not is_chain and load(table, LIMIT) != 0:
+                    dh *= dropout_factor(table, at, key, e // padded, load(table, STEPS) - 1, e % padded)
+                store(work, load(table, D_LAST) + e, dh)
             if not is_chain and load(table, at + SUMS) != 0:
-                sum_links(table, at, work, n_rows, mine, n_all)
+                sum_links(table, at, key, 0, work, n_rows, mine, n_all)
             barrier()
             for k in range(load(table, STEPS)):
                 t, from_above = load(table, STEPS) - 1 - k, load(table, at + D_H) >= 0

@@ -11,6 +11,7 @@ from tsforecast.backends.cuda.activations import ONE, ZERO
 from tsforecast.backends.cuda.jit import kernel, load, place, store
 from tsforecast.backends.cuda.links import window_gradient
 from tsforecast.backends.cuda.losses import tile_loss
+from tsforecast.backends.cuda.noise import NO_KEY
 from tsforecast.backends.cuda.optimizers import DECAY, N_SCALARS, SHARE
 from tsforecast.backends.cuda.plan import (
     CAPACITY,
@@ -42,7 +43,7 @@ def make_train_wide(cell: str, is_chain: bool):
     @kernel(THREADS, BLOCKS_PER_PROCESSOR)
     def train_wide(
         table, is_weight, values, x_starts, targets, y_starts, y_stride, weights, frames, order, batch_rows, scalars,
-        begins, ends, codes, rule, quantiles, params, m, v,
+        keys, begins, ends, codes, rule, quantiles, params, m, v,
         gradients,  # [P]
         work,  # [n_work]
         n_work, totals, losses, done,
@@ -57,7 +58,7 @@ def make_train_wide(cell: str, is_chain: bool):
                 first, n = load(batch_rows, 2 * batch), load(batch_rows, 2 * batch + 1)
                 mine, n_all = thread_of_grid()
                 read_windows(table, values, x_starts, frames, order, first, n, work, n_rows, mine, n_all)
-                forward(params, table, work, shared)
+                forward(params, table, work, shared, load(keys, batch))
                 mine, n_all = thread_of_grid()
                 loss = tile_loss(
                     table, codes, rule, quantiles, targets, y_starts, y_stride, weights, frames, order, first, n,
@@ -66,7 +67,7 @@ def make_train_wide(cell: str, is_chain: bool):
                 loss = block_sum(loss, tid, sums)
                 if tid == 0:
                     store(totals, block, loss)
-                backward(params, table, work, shared, gradients, True)
+                backward(params, table, work, shared, gradients, True, load(keys, batch))
                 tid, block, n_blocks = place()
                 squares, penalty = sum_gradients(
                     table, is_weight, rule, load(scalars, at + DECAY), params, gradients, 1, block, n_blocks, tid
@@ -119,7 +120,7 @@ def make_infer_wide(cell: str, is_chain: bool):
             first, n = load(tiles, 3 * tile + 1), load(tiles, 3 * tile + 2)
             mine, n_all = thread_of_grid()
             read_windows(table, values, x_starts, frames, rows, first, n, work, n_rows, mine, n_all)
-            forward(params, table, work, shared)
+            forward(params, table, work, shared, NO_KEY)
             mine, n_all = thread_of_grid()
             if with_losses != 0:
                 loss = tile_loss(
@@ -158,13 +159,13 @@ def make_differentiate_wide(cell: str, is_chain: bool):
         n_rows, n = load(table, CAPACITY), len(rows)
         n_outputs = load(table, OUTPUTS) * load(table, QUANTILES)
         read_windows(table, values, x_starts, frames, rows, 0, n, work, n_rows, mine, n_all)
-        forward(params, table, work, shared)
+        forward(params, table, work, shared, NO_KEY)
         mine, n_all = thread_of_grid()
         for e in range(mine, n_rows * n_outputs, n_all):
             store(work, load(table, D_OUT) + e, load(cotangent, e) if e < n * n_outputs else ZERO)
             if e < n * n_outputs:
                 store(outputs, e, load(work, load(table, OUT) + e))
-        backward(params, table, work, shared, gradients, True)
+        backward(params, table, work, shared, gradients, True, NO_KEY)
         derive_windows(params, table, work, shared)
         mine, n_all = thread_of_grid()
         T, F = load(table, STEPS), load(table, FEATURES)
