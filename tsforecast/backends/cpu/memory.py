@@ -18,8 +18,9 @@ from tsforecast.backends.cpu.plan import Plan
 from tsforecast.backends.cpu.tables import P_COLUMN, P_VECTORS
 
 CACHE_LINE = 64  # bytes
-# Of a work buffer that a thread keeps for its next call: fresh memory costs 0.2 ms a megabyte.
-MOST_KEPT_BYTES = 1 << 25
+# Of a work buffer that a thread keeps for its next call: fresh memory costs 0.2 ms a megabyte, or more in a virtual
+# machine. Two threads want 94 MB for two layers of 256 units, 96 steps and batches of 128 rows.
+MOST_KEPT_BYTES = 1 << 27
 _kept, _NOTHING = threading.local(), np.empty(0, np.uint8)
 
 
