@@ -10,6 +10,7 @@ from tsforecast.backends.base import TrainState, Windows, get_backend
 from tsforecast.backends.cpu.backend import SUPPORTED_CELLS
 from tsforecast.backends.cpu.jit import JIT_DISABLED
 from tsforecast.backends.cpu.shapes import CELL_SHAPES
+from tsforecast.backends.members import Member
 from tsforecast.backends.reference import layer
 from tsforecast.backends.reference.cells import CELLS as EQUATIONS
 from tsforecast.backends.reference.noise import DROPOUT, RECURRENT, ZONEOUT, Noise, random_bits, threshold
@@ -263,6 +264,10 @@ def test_the_cpu_refuses_what_its_kernels_do_not_have(cell, rng):
         spec = network(cell=cell, recurrent_dropout=0.1)
         with pytest.raises(ValueError, match=r"no recurrent_dropout= for the cell .* dropout= or zoneout=, or device="):
             step_gradient(CPU, spec, step_rule(), random_params(rng, spec), series_windows(rng, spec))
+        alone = Member(TrainState(random_params(rng, spec)), series_windows(rng, spec), None, 4, 0.1, np.ones((1, 3)),
+                       None, 0, 0.0, 1)  # fmt: skip
+        with pytest.raises(ValueError, match="no recurrent_dropout= for the cell"):
+            CPU.train_fleet(spec, step_rule(), [alone], 1)
         if JIT_DISABLED:  # a network trained elsewhere has its gradient by the inputs
             x = np.zeros((1, spec.n_timesteps, spec.n_features))
             CPU.gradient(spec, random_params(rng, spec), x, np.zeros((1, spec.head_size)))

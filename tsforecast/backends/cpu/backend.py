@@ -120,6 +120,7 @@ class CpuBackend:
         """Train many networks of one kind, one a thread; see ``fleet.train_fleet``."""
         from tsforecast.backends.cpu.fleet import train_fleet
 
+        _check_supported(spec)
         train_fleet(spec, rule, members, n_jobs)
 
     def evaluate(self, spec: NetworkSpec, rule: StepRule, params: NDArray, windows: Windows, n_jobs: int) -> float:
