@@ -9,7 +9,7 @@ from estimator_cases import same_bits
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import NotFittedError
 
-from tsforecast import DivergedError, NotEnoughHistoryError, load_model, sliding_windows
+from tsforecast import BackendUnavailableError, DivergedError, NotEnoughHistoryError, load_model, sliding_windows
 from tsforecast.backends.base import Windows
 from tsforecast.backends.reference.backend import ReferenceBackend
 from tsforecast.estimators._config import n_threads
@@ -298,6 +298,22 @@ def test_divergence_leaves_a_new_model_unfitted_and_an_old_one_as_it_was(small, 
         model.set_params(**wild).fit(X, y)
     assert same_bits(model, before)
     assert model.n_iter_ == 3
+
+
+def test_a_fit_that_ends_no_epoch_leaves_an_earlier_one_as_it_was(small, wave, monkeypatch):
+    X, y = wave
+
+    def refuses(*args, **kwargs):
+        raise BackendUnavailableError("no kernels")
+
+    model = small(learn_initial_state=True).fit(X, y)
+    before = copy.deepcopy(model)
+    monkeypatch.setattr(ReferenceBackend, "train_epoch", refuses)
+    with pytest.raises(BackendUnavailableError):
+        model.set_params(learn_initial_state=False).fit(X[:, 1:], y[:, None])
+    assert same_bits(model, before)
+    assert vars(model).keys() == vars(before).keys()
+    assert_array_equal(model.predict(X), before.predict(X))
 
 
 def test_an_interrupted_fit_can_go_on(small, wave, monkeypatch):

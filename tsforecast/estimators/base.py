@@ -142,8 +142,14 @@ class RecurrentRegressor(FittedMethods, CallbackSupportMixin, RegressorMixin, Ba
         DivergedError
             If the loss becomes non-finite.
         """
+        earlier = dict(vars(self))
         job = self._job_of_rows(X, y, sample_weight, X_val, y_val, sample_weight_val)
-        return self._train(job, callback_data={"X": X, "y": y})
+        try:
+            return self._train(job, callback_data={"X": X, "y": y})
+        finally:
+            if not hasattr(self, "_params"):  # no epoch has ended: the backend refused, or it was cut short
+                self.__dict__.clear()
+                self.__dict__.update(earlier)
 
     def _job_of_rows(self, X, y, sample_weight, X_val=None, y_val=None, sample_weight_val=None) -> TrainJob:
         """What ``fit`` is to do, up to the first epoch."""
