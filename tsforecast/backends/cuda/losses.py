@@ -6,7 +6,7 @@ import numpy as np
 from numba import float32
 
 from tsforecast.backends.cuda.activations import ONE, ZERO
-from tsforecast.backends.cuda.jit import device, load, renewed, store
+from tsforecast.backends.cuda.jit import device, load, renewed, split, store
 from tsforecast.backends.cuda.optimizers import DELTA, LOSS
 from tsforecast.backends.cuda.plan import D_OUT, FEATURES, OUT, OUTPUTS, QUANTILES
 from tsforecast.backends.cuda.windows import normalised, season_base
@@ -47,16 +47,17 @@ def tile_loss(
     K, Q = load(table, OUTPUTS), load(table, QUANTILES)
     total = ZERO
     for e in range(renewed(tid), tile_rows * K * Q, n_threads):
-        row, o = e // (K * Q), e % (K * Q)
+        row, o = split(e, K * Q)
+        k, q = split(o, Q)
         slope = ZERO
         if row < n:
-            window, k = load(rows, first + row), o // Q
+            window = load(rows, first + row)
             y = normalised(
                 table, frames, window * load(table, FEATURES), load(targets, load(y_starts, window) + k * y_stride)
             )
             d = load(work, load(table, OUT) + e) - (y - season_base(table, work, tile_rows, row, k))
             scale = share * load(weights, window) / float32(K * Q)
-            value, slope = entry_loss(loss, delta, load(quantiles, o % Q), d)
+            value, slope = entry_loss(loss, delta, load(quantiles, q), d)
             total += scale * value
             slope *= scale
         store(work, load(table, D_OUT) + e, slope)

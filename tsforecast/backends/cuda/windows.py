@@ -12,7 +12,7 @@ import math
 from numba import cuda, float32, float64
 
 from tsforecast.backends.cuda.activations import ONE, ZERO
-from tsforecast.backends.cuda.jit import device, kernel, load, renewed, store
+from tsforecast.backends.cuda.jit import device, kernel, load, renewed, split, store
 from tsforecast.backends.cuda.plan import FEATURES, N_NET, NORM, SEASON, STEPS, WIDTH, X
 
 MIN_RELATIVE_SCALE = 1e-7  # see backends.reference.windows
@@ -96,8 +96,8 @@ def read_windows(
     T, F, width = load(table, STEPS), load(table, FEATURES), load(table, N_NET + WIDTH)
     x = load(table, N_NET + X)
     for e in range(renewed(tid), T * tile_rows * width, n_threads):
-        f, place = e % width, e // width
-        row, t = place % tile_rows, place // tile_rows
+        place, f = split(e, width)
+        t, row = split(place, tile_rows)
         z = ZERO
         if f < F and row < n:
             window = load(rows, first + row)
