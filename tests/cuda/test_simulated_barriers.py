@@ -15,7 +15,7 @@ from tsforecast.spec import NetworkSpec
 # Nothing is shared between these and the barrier after or before them: the head gives each output to the thread that
 # takes its loss, and a layer meets again before its first step.
 SPARE = 2
-NETWORKS = {"chain": {}, "other": {"bidirectional": "concat", "residual": True}}
+NETWORKS = {"chain": {}, "other": {"bidirectional": "concat", "residual": True, "dropout": 0.5}}
 
 
 class Calls:
