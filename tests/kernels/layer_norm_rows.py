@@ -5,18 +5,33 @@ import hashlib
 import numpy as np
 
 from tsforecast.backends.cpu.jit import entry
-from tsforecast.backends.cpu.lanes import LANES
-from tsforecast.backends.cpu.layer_norm import standardise_4, undo_4
+from tsforecast.backends.cpu.lanes import LANES, first_lanes, splat
+from tsforecast.backends.cpu.layer_norm import STATISTICS, make_moments, make_standardised, make_undo
+from tsforecast.backends.cpu.row_sums import ROWS
+
+moments, standardised, undo = make_moments(4, 1), make_standardised(4), make_undo(4, 1)
 
 
 @entry
-def _standardise(B, P, H, a, y, r):
-    standardise_4(B, P, H, 4 * LANES, B * 4 * LANES, a, 0, y, 0, r, 0)
+def _standardise(B, P, H, y, statistics):
+    row, block = 4 * LANES, B * 4 * LANES
+    for first in range(0, B, ROWS):
+        moments(min(ROWS, B - first), P, H, row, block, 0, y, first * row, statistics, first * STATISTICS)
+    for p in range(P):
+        for b in range(B):
+            mean, scale = statistics[b * STATISTICS], statistics[b * STATISTICS + 1]
+            standardised(y, p * block + b * row, first_lanes(splat(y, mean), H - p * LANES), splat(y, scale))
 
 
 @entry
-def _undo(B, P, H, dn, y, r, gain, dgain, da):
-    undo_4(B, P, H, 4 * LANES, B * 4 * LANES, dn, 0, y, 0, r, 0, gain, 0, 4 * LANES, dgain, 0, da, 0)
+def _undo(B, P, H, dn, y, statistics, gain, dgain):
+    row, block = 4 * LANES, B * 4 * LANES
+    for first in range(0, B, ROWS):
+        at = first * row
+        undo(
+            min(ROWS, B - first), P, H, row, block, 0, dn, at, y, at, statistics, first * STATISTICS,
+            gain, 0, row, 0, dgain, 0, dn, 0, 0, 0,
+        )  # fmt: skip
 
 
 def in_blocks(rows, padding=0.0):
@@ -37,16 +52,16 @@ def from_blocks(flat, n_rows, n_units):
 def forward(a):
     """Normalised ``a [B,4,H]``, the padding beside it, and the scales ``[B]``."""
     n_rows, _, n_units = a.shape
-    y, r = in_blocks(np.full_like(a, np.nan), np.nan), np.empty(n_rows, a.dtype)
-    _standardise(n_rows, -(-n_units // LANES), n_units, in_blocks(a), y, r)
-    return *from_blocks(y, n_rows, n_units), r
+    y, statistics = in_blocks(a), np.empty(n_rows * STATISTICS, a.dtype)
+    _standardise(n_rows, -(-n_units // LANES), n_units, y, statistics)
+    return *from_blocks(y, n_rows, n_units), statistics[1::STATISTICS]
 
 
 def backward(dn, y, r, gain, dgain):
     """Gradient by ``a``, the padding beside it, and ``dgain [4,H]`` with that of the gain added."""
     n_rows, _, n_units = dn.shape
-    of_gain, da = in_blocks(dgain[None]), in_blocks(np.full_like(dn, np.nan), np.nan)
-    _undo(n_rows, -(-n_units // LANES), n_units, in_blocks(dn), in_blocks(y), r, in_blocks(gain[None]), of_gain, da)
+    of_gain, da, statistics = in_blocks(dgain[None]), in_blocks(y), np.repeat(r, STATISTICS)
+    _undo(n_rows, -(-n_units // LANES), n_units, in_blocks(dn), da, statistics, in_blocks(gain[None]), of_gain)
     return *from_blocks(da, n_rows, n_units), from_blocks(of_gain, 1, n_units)[0][0]
 
 

@@ -167,6 +167,25 @@ def clamp(typingctx, a, most):
     return a(a, most), codegen
 
 
+def emit_first_lanes(builder, x, n):
+    """Emit the first ``n`` lanes of x (all of them, if there are not as many), and zeros behind."""
+    integers = ir.VectorType(I32, LANES)
+    one = builder.insert_element(ir.Constant(integers, ir.Undefined), builder.trunc(n, I32), I32(0))
+    n = builder.shuffle_vector(one, one, ir.Constant(integers, [0] * LANES))
+    is_first = builder.icmp_signed("<", ir.Constant(integers, list(range(LANES))), n)
+    return builder.select(is_first, x, ir.Constant(x.type, [0.0] * LANES))
+
+
+@twin_of(lambda a, n: np.where(np.arange(LANES) < n, a, a.dtype.type(0)))
+def first_lanes(typingctx, a, n):
+    """The first ``n`` lanes (all of them, if there are not as many), and zeros behind."""
+
+    def codegen(context, builder, sig, args):
+        return emit_first_lanes(builder, args[0], context.cast(builder, args[1], n, types.int64))
+
+    return a(a, n), codegen
+
+
 @twin_of(lambda a, b: np.where(a > b, a, b))
 def larger(typingctx, a, b):
     """The larger of a and b lane by lane; b where one is NaN."""
