@@ -29,7 +29,7 @@ NUMBA_BOUNDSCHECK=1 "${pytest[@]}" tests/kernels --ignore tests/kernels/test_cpu
 # numba-cuda takes the place of the CUDA target inside Numba, so it has an environment of its own (1.2 GB).
 echo "== 4 of 4: CUDA kernels, simulated and compiled to machine code"
 if VENV=.venv-cuda bash scripts/setup.sh cuda-test; then
-  .venv-cuda/bin/python -m pytest -q -rfE tests/cuda --ignore tests/cuda/test_simulation.py
+  .venv-cuda/bin/python -m pytest -q -rfE -n 2 tests/cuda --ignore tests/cuda/test_simulation.py
 else
   echo "skipped: the extra cuda cannot be installed here (see above); part 1 has run the kernels in Numba's own simulator"
 fi

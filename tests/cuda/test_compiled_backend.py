@@ -24,7 +24,7 @@ OTHERS = [(target, units) for target in ("sm_80", "sm_100") for units in (32, 12
 # Bytes that a thread of a training kernel has in memory where 512 threads leave it 128 registers, a few of which are
 # read again once a batch, a layer or (sm_80) a step; all else is in registers. They bound what there is, so that it
 # cannot grow unseen.
-MOST_IN_MEMORY = {"sm_80": 560, "sm_90": 32, "sm_100": 96}
+MOST_IN_MEMORY = {"sm_80": 560, "sm_90": 64, "sm_100": 96}
 CROWDED, OF_NO_CHAIN = 128, 160
 OF_DIFFERENTIATE = 32  # which is asked for few windows at a time
 
