@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
-from kernel_cases import network, random_params, series_windows, step_rule
+from kernel_cases import network, random_params, series_windows, step_gradient, step_rule
 
 from tsforecast.backends.base import TrainState, get_backend
 
@@ -41,6 +41,18 @@ class Case:
         if backend is REFERENCE:
             return self.params.astype(float), self.exact_windows
         return self.params, self.windows
+
+
+def close_to_reference(backend, case, tolerance=3e-6):
+    """Forecasts, loss, and the loss and gradient of a step, as the reference has them."""
+    found, expected = [], []
+    for each, answers in ((backend, found), (REFERENCE, expected)):
+        params, windows = case.of(each)
+        answers.append(each.predict(case.spec, params, windows.values, windows.x_starts, 1))
+        answers.append(each.evaluate(case.spec, case.rule, params, windows, 1))
+        answers.extend(step_gradient(each, case.spec, case.rule, params, windows))
+    for ours, theirs in zip(found, expected, strict=True):
+        close(ours, theirs, tolerance)
 
 
 def epochs(backend, case, batch_size=5, n=2, rate=0.05):

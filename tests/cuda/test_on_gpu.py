@@ -4,8 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
-from cuda_cases import REFERENCE, SOLVERS, Case, close, epochs
-from kernel_cases import FRAMES, LOSSES, random_params, step_gradient
+from cuda_cases import REFERENCE, SOLVERS, Case, close, close_to_reference, epochs
+from kernel_cases import FRAMES, LOSSES, random_params
 
 from tsforecast import BackendUnavailableError, Forecaster, LSTMRegressor, datasets, load_model
 from tsforecast.backends.base import StepRule, TrainState, Windows, get_backend
@@ -27,14 +27,7 @@ def cuda():
 @pytest.mark.parametrize(("frame", "loss"), [*itertools.product(FRAMES, LOSSES)])
 def test_forecast_loss_and_gradient_equal_the_reference(cuda, frame, loss, rng):
     case = Case(rng, loss, **FRAMES[frame])
-    found, expected = [], []
-    for backend, answers in ((cuda, found), (REFERENCE, expected)):
-        params, windows = case.of(backend)
-        answers.append(backend.predict(case.spec, params, windows.values, windows.x_starts, 1))
-        answers.append(backend.evaluate(case.spec, case.rule, params, windows, 1))
-        answers.extend(step_gradient(backend, case.spec, case.rule, params, windows))
-    for ours, theirs in zip(found, expected, strict=True):
-        close(ours, theirs, 1e-5)
+    close_to_reference(cuda, case, 1e-5)
 
 
 @pytest.mark.parametrize("units", SIZES)

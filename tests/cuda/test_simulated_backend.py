@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 import simulator
-from cuda_cases import REFERENCE, SOLVERS, Case, close, epochs
-from kernel_cases import FRAMES, LOSSES, one_step, step_gradient
+from cuda_cases import REFERENCE, SOLVERS, Case, close, close_to_reference, epochs
+from kernel_cases import FRAMES, LOSSES, one_step
 
 from tsforecast.backends.auto import AutoBackend
 from tsforecast.backends.base import TrainState, get_backend
@@ -20,14 +20,7 @@ CUDA = get_backend("cuda")
 @pytest.mark.parametrize(("frame", "loss"), [*zip(FRAMES, itertools.cycle(LOSSES), strict=False)])
 def test_forecast_loss_and_gradient_equal_the_reference(frame, loss, rng):
     case = Case(rng, loss, **FRAMES[frame])
-    found, expected = [], []
-    for backend, answers in ((CUDA, found), (REFERENCE, expected)):
-        params, windows = case.of(backend)
-        answers.append(backend.predict(case.spec, params, windows.values, windows.x_starts, 1))
-        answers.append(backend.evaluate(case.spec, case.rule, params, windows, 1))
-        answers.extend(step_gradient(backend, case.spec, case.rule, params, windows))
-    for ours, theirs in zip(found, expected, strict=True):
-        close(ours, theirs)
+    close_to_reference(CUDA, case)
 
 
 @pytest.mark.parametrize("hidden_sizes", [(1,), (16, 16), (17, 3, 33)], ids=str)

@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import simulator
-from cuda_cases import REFERENCE, Case, close, epochs
-from kernel_cases import step_gradient
+from cuda_cases import REFERENCE, Case, close, close_to_reference, epochs
 
 from tsforecast import BackendUnavailableError, LSTMRegressor
 from tsforecast.backends.base import get_backend
@@ -54,14 +53,7 @@ def gradients_of(backend, case, rng, n=5):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_forecasts_losses_and_training_equal_the_reference(name, rng):
     case = Case(rng, **NETWORKS[name])
-    found, expected = [], []
-    for backend, answers in ((CUDA, found), (REFERENCE, expected)):
-        params, windows = case.of(backend)
-        answers.append(backend.predict(case.spec, params, windows.values, windows.x_starts, 1))
-        answers.append(backend.evaluate(case.spec, case.rule, params, windows, 1))
-        answers.extend(step_gradient(backend, case.spec, case.rule, params, windows))
-    for ours, theirs in zip(found, expected, strict=True):
-        close(ours, theirs)
+    close_to_reference(CUDA, case)
 
 
 @pytest.mark.parametrize("name", ["concat", "wider_than_a_block", "residual", "residual_concat"])
