@@ -142,7 +142,7 @@ def backtest(args: argparse.Namespace, log: Log) -> str:
 
 def warmup(args: argparse.Namespace, log: Log) -> str:
     """Compile or load every kernel that training, forecasts and streams of the cells need, in the dtypes asked for."""
-    from tsforecast.spec import CELLS
+    from tsforecast.cells import CELLS
 
     for cell in args.cells:
         if cell not in (*CELLS, "all"):

@@ -5,68 +5,15 @@ Letters: T steps of a window, F features a step, H units, G gates, K outputs (ho
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tsforecast.topology import Run, Topology, arrange
-
-
-@dataclass(frozen=True)
-class CellSpec:
-    """What a recurrent cell needs; its equations stand in ``tsforecast.backends.reference``.
-
-    Parameters
-    ----------
-    columns : str
-        One letter for each gate column of ``w_x``, ``w_h`` and ``b``, in their order.
-    states : tuple of str
-        State vectors ``[H]`` that go from step to step; the first is the hidden state ``h``, which is also the output.
-    extras : dict of str to tuple of int
-        Further parameter blocks of a layer and their shapes in multiples of H: ``(3,)`` is ``[3H]``. Names of weights
-        begin with ``w``; those of gains, which start at 1 and not at 0, with ``g``.
-    recurrent : bool
-        Whether the gates read ``h`` of the step before (there is a ``w_h``).
-    keeps : tuple of (str, float) or None
-        The column that decides how much of the past is kept, and the sign with which it does.
-    """
-
-    columns: str
-    states: tuple[str, ...] = ("h",)
-    extras: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    recurrent: bool = True
-    keeps: tuple[str, float] | None = None
-
-    @property
-    def n_gates(self) -> int:
-        """Number of gate columns G."""
-        return len(self.columns)
-
-
-_HC = ("h", "c")
-_FORGETS = ("f", 1.0)
-CELLS = {
-    "rnn_tanh": CellSpec("a"),
-    "rnn_relu": CellSpec("a"),
-    "lstm": CellSpec("ifgo", _HC, keeps=_FORGETS),
-    "lstm_peephole": CellSpec("ifgo", _HC, {"w_c": (3,)}, keeps=_FORGETS),
-    "lstm_coupled": CellSpec("igo", _HC, keeps=("i", -1.0)),
-    "lstm_no_input_gate": CellSpec("fgo", _HC, keeps=_FORGETS),
-    "lstm_no_forget_gate": CellSpec("igo", _HC),
-    "lstm_no_output_gate": CellSpec("ifg", _HC, keeps=_FORGETS),
-    "lstm_no_input_activation": CellSpec("ifgo", _HC, keeps=_FORGETS),
-    "lstm_no_output_activation": CellSpec("ifgo", _HC, keeps=_FORGETS),
-    "lstm_full_gate_recurrence": CellSpec("ifgo", (*_HC, "i", "f", "o"), {"w_g": (3, 3)}, keeps=_FORGETS),
-    "slstm": CellSpec("ifzo", (*_HC, "n", "m"), keeps=_FORGETS),
-    "gru": CellSpec("rzn", extras={"b_h": (1,)}, keeps=("z", 1.0)),
-    "mingru": CellSpec("zg", recurrent=False, keeps=("z", -1.0)),
-    "minlstm": CellSpec("ifg", recurrent=False, keeps=_FORGETS),
-    "lstm_layer_norm": CellSpec("ifgo", _HC, {"g_x": (4,), "g_h": (4,), "g_c": (1,), "b_c": (1,)}, keeps=_FORGETS),
-    "gru_layer_norm": CellSpec("rzn", extras={"g_x": (3,), "g_h": (3,), "b_h": (1,)}, keeps=("z", 1.0)),
-}
+from tsforecast.cells import CELLS, LEARNED_STATES, SCALED_BY, ZONED_STATES
+from tsforecast.parameters import ParamBlock, blocks_of
+from tsforecast.topology import Topology, arrange
 
 # Codes are what compiled kernels see; names are what users type.
 LOSSES = {"squared_error": 0, "absolute_error": 1, "huber": 2, "quantile": 3}
@@ -76,40 +23,6 @@ SCHEDULES = ("constant", "cosine", "exponential", "step")
 DECODERS = ("dense", "recurrent", "recurrent_attention")
 ATTENTIONS = ("none", "additive", "dot")
 NOISES = ("dropout", "recurrent_dropout", "zoneout")  # fields of ``NetworkSpec``
-ZONED_STATES = ("h", "c")  # what ``NetworkSpec.zoneout`` lets keep their old value, where a cell has them
-SCALED_BY = ("n", "m")  # states that only scale another one
-LEARNED_STATES = ("h", "c")  # what ``NetworkSpec.learned_state`` makes parameters, where a cell has them
-
-
-def layer_shapes(cell: str, width: int, units: int) -> dict[str, tuple[int, ...]]:
-    """Shapes of the parameter blocks of one layer with ``width`` inputs, in the order of the flat vector."""
-    kind = CELLS[cell]
-    columns = kind.n_gates * units
-    shapes: dict[str, tuple[int, ...]] = {"w_x": (width, columns)}
-    if kind.recurrent:
-        shapes["w_h"] = (units, columns)
-    shapes["b"] = (columns,)
-    return shapes | {name: tuple(n * units for n in multiples) for name, multiples in kind.extras.items()}
-
-
-def attention_shapes(kind: str, n_query: int, units: int) -> dict[str, tuple[int, ...]]:
-    """Shapes of the parameter blocks of an attention of ``n_query`` units over states of ``units``."""
-    shapes: dict[str, tuple[int, ...]] = {"w_q": (n_query, units)}
-    return shapes | {"b": (units,), "w_k": (units, units), "w_v": (units,)} if kind == "additive" else shapes
-
-
-@dataclass(frozen=True)
-class ParamBlock:
-    """One named block of the flat parameter vector."""
-
-    name: str
-    offset: int
-    shape: tuple[int, ...]
-
-    @property
-    def size(self) -> int:
-        """Number of parameters in the block."""
-        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -136,7 +49,7 @@ class NetworkSpec:
     linear_skip : bool
         Add a linear map (``K*Q`` by ``T*F``) from the normalised window to the outputs.
     cell : str
-        A key of ``CELLS``.
+        A key of ``cells.CELLS``.
     bidirectional : {"none", "concat", "sum"}
         Whether every layer also runs backwards, and how the states of both directions make its output.
     residual : bool
@@ -250,11 +163,6 @@ class NetworkSpec:
         weighty = [s for s in LEARNED_STATES if s in states and (s != "c" or "n" not in states)]
         return tuple(weighty) if self.learned_state else ()
 
-    def run_shapes(self, run: Run) -> dict[str, tuple[int, ...]]:
-        """Shapes of the parameter blocks of a run, in the order of the flat vector."""
-        shapes = layer_shapes(self.cell, run.inputs, run.units)
-        return shapes | {f"{state}_0": (run.units,) for state in self.learned_states}
-
     @property
     def is_plain_stack(self) -> bool:
         """Whether every layer is one forward run from a zero state that reads the layer below, and nothing else."""
@@ -294,20 +202,16 @@ class NetworkSpec:
         return self.head_size if self.decoder == "dense" else self.n_quantiles
 
     @property
+    def decoder_inputs(self) -> int:
+        """Number of inputs of a decoder's cell at a step: the output before, known-future ones, what is attended to."""
+        return 1 + self.n_future + (self.decoder == "recurrent_attention") * self.topology.head_units
+
+    @property
     def head_inputs(self) -> int:
         """Number of units that the head, or the decoder's last map, reads."""
         if self.decoder != "dense":
             return self.hidden_sizes[-1]
         return self.topology.head_units * (1 if self.attention == "none" else 2) + self.n_outputs * self.n_future
-
-    def decoder_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the decoder's blocks but the last map's; none for the dense one."""
-        if self.decoder == "dense":
-            return {}
-        attends, units, width = self.decoder == "recurrent_attention", self.hidden_sizes[-1], self.topology.head_units
-        shapes = layer_shapes(self.cell, 1 + self.n_future + attends * width, units)
-        own = attention_shapes("additive", units, width) if attends else {}
-        return shapes | {f"attention.{name}": shape for name, shape in own.items()}
 
     @property
     def head_size(self) -> int:
@@ -321,25 +225,9 @@ class NetworkSpec:
         Per run ``w_x [D,G*H]``, ``w_h [H,G*H]`` (where the cell has one), ``b [G*H]``, the cell's extras and learned
         states, ``layers.0.w_x`` and so on, ``layers.0.reverse.w_x`` for the reverse direction; with attention
         ``attention.w_q`` and so on, with a decoder ``decoder.w_x`` and so on; then ``head.w [head_inputs,K*Q]``,
-        ``head.b [K*Q]`` (Q with a decoder) and, with a linear skip, ``skip.w [T*F,K*Q]``. Names of weights begin with
-        ``w``, those of biases, gains and states do not.
+        ``head.b [K*Q]`` (Q with a decoder) and, with a linear skip, ``skip.w [T*F,K*Q]``.
         """
-        shapes: list[tuple[str, tuple[int, ...]]] = []
-        for run in self.topology.runs:
-            shapes += [(run.name + name, shape) for name, shape in self.run_shapes(run).items()]
-        if self.attention != "none":
-            width = self.topology.head_units
-            own = attention_shapes(self.attention, width, width)
-            shapes += [(f"attention.{name}", shape) for name, shape in own.items()]
-        shapes += [(f"decoder.{name}", shape) for name, shape in self.decoder_shapes().items()]
-        shapes += [("head.w", (self.head_inputs, self.map_size)), ("head.b", (self.map_size,))]
-        if self.linear_skip:
-            shapes.append(("skip.w", (self.n_timesteps * self.n_features, self.head_size)))
-        blocks, offset = [], 0
-        for name, shape in shapes:
-            blocks.append(ParamBlock(name, offset, shape))
-            offset += math.prod(shape)
-        return tuple(blocks)
+        return blocks_of(self)
 
     @property
     def n_params(self) -> int:
@@ -349,7 +237,7 @@ class NetworkSpec:
 
     def is_weight(self) -> NDArray[np.bool_]:
         """``[P]`` True where an entry of the flat vector is a weight, False for biases and gains."""
-        return np.concatenate([np.full(b.size, b.name.rpartition(".")[2].startswith("w")) for b in self.blocks])
+        return np.concatenate([np.full(b.size, b.is_weight) for b in self.blocks])
 
     def views(self, flat):
         """Named views into a flat vector: ``{name: array}``; writing into them writes into ``flat``."""

@@ -9,10 +9,11 @@ from kernel_cases import step_gradient
 from tsforecast import BackendUnavailableError, GRURegressor, LSTMRegressor, RNNRegressor
 from tsforecast.backends.base import StepRule, TrainState, Windows, get_backend
 from tsforecast.backends.cuda import cells
+from tsforecast.cells import CELLS
 from tsforecast.nn.fleet import TrainJob, train_many
 from tsforecast.nn.initializers import init_params
 from tsforecast.nn.trainer import TrainConfig, train
-from tsforecast.spec import CELLS, NetworkSpec
+from tsforecast.spec import NetworkSpec
 
 CUDA = get_backend("cuda")
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tsforecast import GRURegressor, LSTMRegressor, RNNRegressor, SLSTMRegressor, load_model, sliding_windows
+from tsforecast.cells import CELLS
 from tsforecast.estimators.regressors import VARIANTS
-from tsforecast.spec import CELLS
 
 T = 10
 MODELS = {

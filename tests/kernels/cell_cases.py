@@ -3,7 +3,7 @@
 import pytest
 
 from tsforecast.backends.cpu.backend import SUPPORTED_CELLS
-from tsforecast.spec import CELLS
+from tsforecast.cells import CELLS
 
 BACKEND_CELLS = [
     *(pytest.param("reference", cell, id=f"reference-{cell}") for cell in CELLS),

@@ -4,7 +4,8 @@ import numpy as np
 
 from tsforecast.backends.base import StepRule, Windows, gradient_steps
 from tsforecast.backends.cpu.shapes import CELL_SHAPES
-from tsforecast.spec import ATTENTIONS, CELLS, LOSSES, NetworkSpec
+from tsforecast.cells import CELLS
+from tsforecast.spec import ATTENTIONS, LOSSES, NetworkSpec
 
 # What excludes much else, and what it excludes, so that it is not drawn too seldom.
 SILENT = {"dropout": 0.0, "recurrent_dropout": 0.0, "zoneout": 0.0}

@@ -7,8 +7,9 @@ import pytest
 from kernel_cases import network, random_params, step_rule
 
 from tsforecast.backends.base import StepRule, TrainState, Windows, get_backend
+from tsforecast.cells import CELLS
 from tsforecast.nn.trainer import TrainConfig, stretch_order, train
-from tsforecast.spec import CELLS, NetworkSpec
+from tsforecast.spec import NetworkSpec
 
 REFERENCE, CPU = get_backend("reference"), get_backend("cpu")
 N, T, F = 7, 6, 2

@@ -11,8 +11,10 @@ from tsforecast.backends.base import StepRule, TrainState, Windows, get_backend
 from tsforecast.backends.cpu.backend import SUPPORTED_CELLS
 from tsforecast.backends.reference import layer
 from tsforecast.backends.reference.cells import CELLS as EQUATIONS
+from tsforecast.cells import CELLS
 from tsforecast.nn.gradcheck import gradcheck, numerical_gradient, relative_error
-from tsforecast.spec import CELLS, NetworkSpec, layer_shapes
+from tsforecast.parameters import layer_shapes
+from tsforecast.spec import NetworkSpec
 
 N_ROWS, N_STEPS, N_INPUTS, N_UNITS = 3, 5, 4, 5
 

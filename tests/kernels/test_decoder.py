@@ -9,8 +9,9 @@ from kernel_cases import network, random_params, series_windows, step_gradient, 
 from tsforecast.backends.base import Windows, get_backend
 from tsforecast.backends.cpu.backend import SUPPORTED_CELLS
 from tsforecast.backends.cpu.jit import JIT_DISABLED
+from tsforecast.cells import CELLS
 from tsforecast.nn.gradcheck import gradcheck, numerical_gradient, relative_error
-from tsforecast.spec import CELLS, NetworkSpec
+from tsforecast.spec import NetworkSpec
 
 REFERENCE = get_backend("reference")
 DECODERS = ("recurrent", "recurrent_attention")

@@ -12,11 +12,12 @@ from kernel_cases import network, series_windows, step_rule
 from tsforecast.backends.base import StepRule, TrainState, Windows, get_backend
 from tsforecast.backends.cpu import fleet
 from tsforecast.backends.cpu.jit import JIT_DISABLED
+from tsforecast.cells import CELLS
 from tsforecast.exceptions import DivergedError
 from tsforecast.nn.fleet import TrainJob, train_many
 from tsforecast.nn.initializers import init_params
 from tsforecast.nn.trainer import TrainConfig, train
-from tsforecast.spec import CELLS, NetworkSpec
+from tsforecast.spec import NetworkSpec
 
 CPU = get_backend("cpu")
 SPEC = NetworkSpec(5, 1, (4,), 2)

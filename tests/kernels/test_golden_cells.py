@@ -8,7 +8,8 @@ import pytest
 from tsforecast.backends.base import StepRule, TrainState, Windows, get_backend
 from tsforecast.backends.reference import layer
 from tsforecast.backends.reference.cells import CELLS as EQUATIONS
-from tsforecast.spec import CELLS, NetworkSpec
+from tsforecast.cells import CELLS
+from tsforecast.spec import NetworkSpec
 
 FOLDER = Path(__file__).parents[1] / "golden"
 LIBRARIES = ("torch", "layer_norm", "keras", "onnx")

@@ -8,9 +8,10 @@ from kernel_cases import random_params
 
 from tsforecast.backends.base import get_backend
 from tsforecast.backends.reference.layer_norm import EPSILON
+from tsforecast.cells import CELLS
 from tsforecast.nn.gradcheck import numerical_gradient, relative_error
 from tsforecast.nn.initializers import init_params
-from tsforecast.spec import CELLS, NetworkSpec
+from tsforecast.spec import NetworkSpec
 
 NORMED = [case for case in BACKEND_CELLS if case.values[1].endswith("layer_norm")]
 

@@ -14,8 +14,10 @@ from tsforecast.backends.members import Member
 from tsforecast.backends.reference import layer
 from tsforecast.backends.reference.cells import CELLS as EQUATIONS
 from tsforecast.backends.reference.noise import DROPOUT, RECURRENT, ZONEOUT, Noise, random_bits, threshold
+from tsforecast.cells import CELLS, SCALED_BY
 from tsforecast.nn.gradcheck import numerical_gradient, relative_error
-from tsforecast.spec import CELLS, SCALED_BY, NetworkSpec, layer_shapes
+from tsforecast.parameters import layer_shapes
+from tsforecast.spec import NetworkSpec
 
 REFERENCE, CPU = get_backend("reference"), get_backend("cpu")
 RATES = {"dropout": 0.4, "recurrent_dropout": 0.3, "zoneout": 0.2}

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from tsforecast.backends import plain
 from tsforecast.backends.base import get_backend
 from tsforecast.backends.rounding import fma
+from tsforecast.cells import CELLS
 from tsforecast.nn.initializers import init_params
-from tsforecast.spec import CELLS, NetworkSpec
+from tsforecast.spec import NetworkSpec
 
 FLOATS = {
     np.float32: st.floats(width=32, allow_nan=False, allow_infinity=False, min_value=-(2.0**50), max_value=2.0**50),

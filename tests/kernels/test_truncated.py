@@ -10,8 +10,9 @@ from tsforecast.backends.base import TrainState, get_backend, gradient_steps
 from tsforecast.backends.cpu.jit import JIT_DISABLED
 from tsforecast.backends.reference import layer
 from tsforecast.backends.reference.cells import CELLS as EQUATIONS
+from tsforecast.cells import CELLS
 from tsforecast.nn.gradcheck import numerical_gradient
-from tsforecast.spec import CELLS, NetworkSpec
+from tsforecast.spec import NetworkSpec
 
 REFERENCE, CPU = get_backend("reference"), get_backend("cpu")
 T = 6

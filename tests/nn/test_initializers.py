@@ -8,9 +8,10 @@ import sys
 import numpy as np
 import pytest
 
+from tsforecast.cells import CELLS
 from tsforecast.nn.initializers import _chrono, init_params, orthogonal
 from tsforecast.nn.schedules import learning_rates
-from tsforecast.spec import CELLS, NetworkSpec
+from tsforecast.spec import NetworkSpec
 
 SPEC = NetworkSpec(6, 3, (40, 25), 4, n_quantiles=2)
 

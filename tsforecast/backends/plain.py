@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from tsforecast.backends.plain_cells import LAYERS, chain
 from tsforecast.backends.reference.windows import MIN_RELATIVE_SCALE
-from tsforecast.spec import CELLS, NetworkSpec, layer_shapes
+from tsforecast.cells import CELLS
+from tsforecast.parameters import layer_shapes
+from tsforecast.spec import NetworkSpec
 
 Array = NDArray
 MOST_SECONDS = 0.25  # of one call by the estimate; of all calls of a process by the clock, if kernels need only loading

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from tsforecast.cells import CELLS
 from tsforecast.exceptions import ModelFileError
 from tsforecast.persistence import pack_strings, unpack_strings
-from tsforecast.spec import CELLS, NOISES, WINDOW_NORMS, NetworkSpec
+from tsforecast.spec import NOISES, WINDOW_NORMS, NetworkSpec
 from tsforecast.topology import DIRECTIONS
 
 _STATISTICS = ("x_mean", "x_scale", "y_mean", "y_scale")

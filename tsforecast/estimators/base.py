@@ -92,7 +92,7 @@ class RecurrentRegressor(FittedMethods, CallbackSupportMixin, RegressorMixin, Ba
 
     @property
     def _cell(self) -> str:
-        """A key of ``tsforecast.spec.CELLS``."""
+        """A key of ``tsforecast.cells.CELLS``."""
         raise NotImplementedError
 
     @classmethod

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tsforecast.backends.base import Windows
+from tsforecast.cells import CELLS
 from tsforecast.estimators import plots
 from tsforecast.estimators._config import step_rule
 from tsforecast.exceptions import GradientHealthWarning
-from tsforecast.spec import CELLS
 from tsforecast.topology import Run
 
 if TYPE_CHECKING:

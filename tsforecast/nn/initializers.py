@@ -24,8 +24,9 @@ import math
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from tsforecast.cells import CELLS, CellSpec
 from tsforecast.nn.elementary import log
-from tsforecast.spec import CELLS, CellSpec, NetworkSpec
+from tsforecast.spec import NetworkSpec
 
 Array = NDArray[np.float64]
 

@@ -36,7 +36,7 @@ _NOBODY_FORCED = np.empty((0, 0), np.uint8)
 # Kinds of networks, by the type of ``plan.Net`` and the dtype, whose kernels are loaded: of training, of forecasts.
 _can_train: set[tuple[type, np.dtype]] = set()
 _can_predict: set[tuple[type, np.dtype]] = set()
-SUPPORTED_CELLS = tuple(CELL_SHAPES)  # of the keys of spec.CELLS
+SUPPORTED_CELLS = tuple(CELL_SHAPES)  # of the keys of cells.CELLS
 
 
 class CpuBackend:

@@ -14,7 +14,8 @@ from tsforecast.backends.cpu.lanes import LANES
 from tsforecast.backends.cpu.shapes import CELL_SHAPES
 from tsforecast.backends.cpu.tables import DEPTH, EXTRA, IN, PADDED, START, START_C, UNITS, WH_T, WX_T, W
 from tsforecast.backends.cpu.tile import panel_index, whole_vectors
-from tsforecast.spec import CELLS, NetworkSpec
+from tsforecast.cells import CELLS
+from tsforecast.spec import NetworkSpec
 
 Places = NDArray[np.int64]
 

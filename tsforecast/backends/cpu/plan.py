@@ -30,7 +30,8 @@ from tsforecast.backends.cpu.lanes import LANES
 from tsforecast.backends.cpu.packing import panels, places
 from tsforecast.backends.cpu.shapes import CELL_SHAPES
 from tsforecast.backends.cpu.tile import whole_vectors
-from tsforecast.spec import CELLS, WINDOW_NORMS, NetworkSpec
+from tsforecast.cells import CELLS
+from tsforecast.spec import WINDOW_NORMS, NetworkSpec
 from tsforecast.topology import WINDOW, Run
 
 # What a work buffer is for; each holds what the one before does, and more.
@@ -249,8 +250,7 @@ def _decoder_sizes(spec: NetworkSpec, weights: _Heap) -> np.ndarray:
     """``_sizes`` of a decoder's cell, which is a run of K steps; nothing where there is none."""
     if spec.decoder == "dense":
         return np.empty(0, dtype=np.int64)
-    inputs, units = spec.decoder_shapes()["w_x"][0], spec.hidden_sizes[-1]
-    run = Run("decoder.", len(spec.hidden_sizes), inputs, units, False, 1, ())
+    run = Run("decoder.", len(spec.hidden_sizes), spec.decoder_inputs, spec.hidden_sizes[-1], False, 1, ())
     return _sizes(spec, run, spec.n_outputs, spec.n_outputs, (), weights)
 
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from tsforecast.spec import CELLS as CELL_SPECS
+from tsforecast.cells import CELLS as CELL_SPECS
 
 Columns = tuple[int, int, int, int]
 _NONE = (-1, -1, -1, -1)

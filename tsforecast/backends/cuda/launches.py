@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsforecast.backends.cuda.plan import ROWS
-from tsforecast.spec import CELLS, NetworkSpec
+from tsforecast.cells import CELLS
+from tsforecast.spec import NetworkSpec
 
 LAUNCH_SECONDS = 0.25
 # A low guess of what a block computes in a second, and of the least time that a step of a run takes.

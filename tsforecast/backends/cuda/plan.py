@@ -31,8 +31,9 @@ import numpy as np
 
 from tsforecast.backends.cuda import cells
 from tsforecast.backends.reference.noise import threshold
+from tsforecast.cells import CELLS
 from tsforecast.exceptions import BackendUnavailableError
-from tsforecast.spec import CELLS, WINDOW_NORMS, NetworkSpec
+from tsforecast.spec import WINDOW_NORMS, NetworkSpec
 
 ROWS = 4  # of a tile: what a block of threads works on at once
 SLOTS = 4  # gate columns that a kernel has for a unit

@@ -1,4 +1,4 @@
-"""The cells by name: for every key of ``tsforecast.spec.CELLS`` the functions that compute it."""
+"""The cells by name: for every key of ``tsforecast.cells.CELLS`` the functions that compute it."""
 
 from __future__ import annotations
 

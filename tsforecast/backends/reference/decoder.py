@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from tsforecast.backends.reference import attention, dense, head, layer, run
 from tsforecast.backends.reference.cell import Params, State
 from tsforecast.backends.reference.cells import CELLS
-from tsforecast.spec import CELLS as CELL_SPECS
+from tsforecast.cells import CELLS as CELL_SPECS
 from tsforecast.spec import NetworkSpec
 
 Array = NDArray[np.float64]

@@ -39,7 +39,8 @@ from numpy.typing import NDArray
 
 from tsforecast.backends.reference.cell import Array, State
 from tsforecast.backends.reference.shuffle import GOLDEN, LAST_SHIFT, MIX, hash64
-from tsforecast.spec import CELLS, NetworkSpec
+from tsforecast.cells import CELLS
+from tsforecast.spec import NetworkSpec
 
 DROPOUT, RECURRENT, ZONEOUT = 0, 1, {"h": 2, "c": 3}  # purposes
 N_PURPOSES, NO_EPOCH = 4, -1

@@ -19,7 +19,7 @@ from tsforecast.backends.reference import layer
 from tsforecast.backends.reference.cell import Array, Params, State
 from tsforecast.backends.reference.cells import CELLS
 from tsforecast.backends.reference.noise import RunNoise
-from tsforecast.spec import CELLS as CELL_SPECS
+from tsforecast.cells import CELLS as CELL_SPECS
 from tsforecast.topology import Run
 
 
