@@ -8,7 +8,7 @@ from series import seasonal_frame
 from sklearn.linear_model import Ridge
 
 from tsforecast import Forecaster, LSTMRegressor, ModelFileError, load_model
-from tsforecast.forecasting.state import FittedState
+from tsforecast.forecasting.stored import from_arrays, to_arrays
 
 
 def fitted(df=None, **params):
@@ -88,7 +88,7 @@ def test_what_cannot_be_stored(tmp_path):
     ],
 )
 def test_parts_that_do_not_fit_together(change):
-    arrays, meta = fitted()._state.to_arrays()
+    arrays, meta = to_arrays(fitted()._state)
     change(arrays, meta)
     with pytest.raises((ModelFileError, KeyError, ValueError, TypeError)):  # load_model makes one error of all of them
-        FittedState.from_arrays(arrays, meta)
+        from_arrays(arrays, meta)

@@ -13,15 +13,15 @@ from sklearn.utils.validation import check_is_fitted
 from tsforecast._compat import Interval, StrOptions
 from tsforecast.data.panel import Panel
 from tsforecast.estimators._config import DEVICES
-from tsforecast.estimators._state import anywhere
-from tsforecast.exceptions import DataError, ModelFileError
-from tsforecast.forecasting import defaults, models
+from tsforecast.exceptions import DataError
+from tsforecast.forecasting import defaults, models, stored
 from tsforecast.forecasting.conformal import calibration_scores
 from tsforecast.forecasting.local import refuse_untrained
 from tsforecast.forecasting.scaling import choose_log, refuse_beyond
 from tsforecast.forecasting.state import FittedState, make_spec
 from tsforecast.forecasting.training import Recipe
 from tsforecast.forecasting.windows import choose_n_timesteps, refuse_short, refuse_untrainable
+from tsforecast.persistence import save_model
 from tsforecast.spec import WINDOW_NORMS
 
 
@@ -347,36 +347,15 @@ class Forecaster(BaseEstimator):
             The estimator is not one of tsforecast's networks, ``scope`` is ``"local"``, or the ids are neither text nor
             whole numbers.
         """
-        from tsforecast.persistence import save_model
-
         check_is_fitted(self, "estimator_")
         save_model(path, "Forecaster", *self._model_state())
 
     def _model_state(self):
-        arrays, meta = self._state.to_arrays()
-        params = {name: value for name, value in self.get_params(deep=False).items() if name != "estimator"}
-        if not isinstance(params["random_state"], Integral):
-            params["random_state"] = None
-        params["freq"] = None  # freq_ below is what it meant
-        return arrays, {
-            "params": params,
-            "own_estimator": self.estimator is not None,
-            "n_windows": self.n_windows_,
-            **meta,
-        }
+        return stored.model_state(self)
 
     @classmethod
     def _from_model_state(cls, arrays, meta) -> Forecaster:
-        state = FittedState.from_arrays(arrays, meta)
-        estimator = clone(state.model) if meta["own_estimator"] else None
-        forecaster = cls(estimator, **anywhere(meta["params"]))
-        forecaster._validate_params()
-        if forecaster.horizon != state.spec.n_outputs:
-            raise ModelFileError(f"horizon={forecaster.horizon}, but the network has {state.spec.n_outputs} outputs")
-        freq = state.panel.freq
-        forecaster.set_params(freq=int(freq.text) if freq.is_integer else freq.text)
-        forecaster._publish(state, int(meta["n_windows"]))
-        return forecaster
+        return stored.restore(cls, arrays, meta)
 
 
 def check_levels(level) -> list[float]:
