@@ -13,7 +13,7 @@ from sklearn.base import clone
 from tsforecast import metrics
 from tsforecast.data.panel import Panel
 from tsforecast.exceptions import DataError, NotEnoughHistoryError
-from tsforecast.forecasting.forecaster import check_levels
+from tsforecast.forecasting.arguments import check_h, check_levels
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ def _mean_of_known(values):
 def _roll(forecaster, df, n_windows, h, step_size, refit, levels):
     """Forecast from each cut-off; the model of a cut-off without a fit of its own is that of the last one before."""
     forecaster._validate_params()
-    h = forecaster._check_h(h)
+    h = check_h(h, forecaster.horizon)
     step_size = h if step_size is None else step_size
     for name, value in (("n_windows", n_windows), ("step_size", step_size), ("refit", refit)):
         if not isinstance(value, Integral) or (value < 1 and name != "refit") or value < 0:

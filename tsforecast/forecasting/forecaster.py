@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
@@ -10,11 +9,10 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from tsforecast._compat import Interval, StrOptions
 from tsforecast.data.panel import Panel
-from tsforecast.estimators._config import DEVICES
 from tsforecast.exceptions import DataError
 from tsforecast.forecasting import defaults, models, stored
+from tsforecast.forecasting.arguments import PARAMETER_CONSTRAINTS, check_estimator, check_h, check_levels, check_names
 from tsforecast.forecasting.conformal import calibration_scores
 from tsforecast.forecasting.local import refuse_untrained
 from tsforecast.forecasting.scaling import choose_log, refuse_beyond
@@ -22,7 +20,6 @@ from tsforecast.forecasting.state import FittedState, make_spec
 from tsforecast.forecasting.training import Recipe
 from tsforecast.forecasting.windows import choose_n_timesteps, refuse_short, refuse_untrainable
 from tsforecast.persistence import save_model
-from tsforecast.spec import WINDOW_NORMS
 
 
 class Forecaster(BaseEstimator):
@@ -100,27 +97,7 @@ class Forecaster(BaseEstimator):
     >>> model.predict(level=[80, 95])  # doctest: +SKIP
     """
 
-    _parameter_constraints: ClassVar[dict] = {
-        "estimator": "no_validation",
-        "horizon": [Interval(Integral, 1, None, closed="left")],
-        "freq": "no_validation",
-        "n_timesteps": [Interval(Integral, 2, None, closed="left"), None],
-        "strategy": [StrOptions({"direct"})],
-        "scope": [StrOptions({"global", "local"})],
-        "season_length": [Interval(Integral, 1, None, closed="left"), None],
-        "window_norm": [StrOptions({"auto", *WINDOW_NORMS})],
-        "linear_skip": ["boolean"],
-        "transform": [StrOptions({"auto", "log", "none"})],
-        "calibrate": ["boolean"],
-        "max_iter": [Interval(Integral, 1, None, closed="left"), None],
-        "alias": [str, None],
-        "id_col": [str],
-        "time_col": [str],
-        "target_col": [str],
-        "random_state": ["random_state"],
-        "n_jobs": [Integral, None],
-        "device": [StrOptions(set(DEVICES)), None],
-    }
+    _parameter_constraints: ClassVar[dict] = PARAMETER_CONSTRAINTS
 
     def __init__(
         self,
@@ -188,16 +165,14 @@ class Forecaster(BaseEstimator):
             Series shorter than one window, or none long enough to train on.
         """
         self._validate_params()
-        self._check_names()
+        check_names(self.id_col, self.time_col, self.target_col, self.alias)
         return self._fit_panel(self._read(df, self.freq))
 
     def _read(self, df, freq) -> Panel:
         return Panel.from_frame(df, freq, id_col=self.id_col, time_col=self.time_col, target_col=self.target_col)
 
     def _fit_panel(self, panel: Panel) -> Forecaster:
-        is_regressor = hasattr(self.estimator, "fit") and hasattr(self.estimator, "predict")
-        if self.estimator is not None and (isinstance(self.estimator, type) or not is_regressor):
-            raise TypeError(f"estimator={self.estimator!r} must be None or a regressor with fit and predict")
+        check_estimator(self.estimator)
         refuse_beyond(panel, "float32" if self.estimator is None else models.compute_dtype(self.estimator))
         season = self._choose_season(panel)
         steps = self.n_timesteps or choose_n_timesteps(panel, season, self.horizon)
@@ -222,17 +197,6 @@ class Forecaster(BaseEstimator):
         state = FittedState(spec, trained.model, trained.scaling, scores, panel.tail(steps), alias)
         self._publish(state, trained.n_windows)
         return self
-
-    def _check_names(self) -> None:
-        """Every column of an answer needs a name of its own."""
-        taken = [self.id_col, self.time_col, self.target_col, "cutoff", "SeasonalNaive"]
-        names = taken if self.alias is None else [*taken, self.alias]
-        double = [name for name in names if names.count(name) > 1]
-        if double:
-            raise DataError(
-                f"two columns of the forecast would be called {double[0]!r} (ids, times, target, cut-offs, the "
-                "baseline of a backtest and the alias); choose another id_col, time_col, target_col or alias"
-            )
 
     def _publish(self, state: FittedState, n_windows: int) -> None:
         self._state = state
@@ -288,20 +252,11 @@ class Forecaster(BaseEstimator):
             and ``<alias>-lo-<level>, <alias>-hi-<level>`` for each level. Every number is finite.
         """
         check_is_fitted(self, "estimator_")
-        h, levels = self._check_h(h), check_levels(level)
+        h, levels = check_h(h, self.horizon), check_levels(level)
         if levels and self._state.scores is None:
             raise NotFittedError("intervals were not calibrated: fit with calibrate=True to use level")
         columns, panel = self._state.columns(h, levels), self._state.panel
         return panel.build_frame(np.repeat(panel.ids, h), panel.future_times(h).ravel(), columns)
-
-    def _check_h(self, h):
-        if h is None:
-            return self.horizon
-        if not isinstance(h, Integral) or isinstance(h, bool) or not 1 <= int(h) <= self.horizon:
-            raise DataError(
-                f"h={h!r} must be a whole number from 1 to the horizon of {self.horizon}; fit with a longer horizon"
-            )
-        return int(h)
 
     def cross_validation(self, df, n_windows=1, h=None, step_size=None, refit=True, level=None):
         """Forecast from several past cut-offs and put the outcome beside.
@@ -356,14 +311,3 @@ class Forecaster(BaseEstimator):
     @classmethod
     def _from_model_state(cls, arrays, meta) -> Forecaster:
         return stored.restore(cls, arrays, meta)
-
-
-def check_levels(level) -> list[float]:
-    """Return the coverages as a list, each above 0 and below 100."""
-    levels = [] if level is None else list(np.atleast_1d(level))
-    for value in levels:
-        if not isinstance(value, (int, float, np.number)) or not 0 < value < 100:
-            raise DataError(f"level={value!r} must be a coverage in per cent, above 0 and below 100, such as 80 or 95")
-        if value < 1:
-            raise DataError(f"level={value!r} is below one per cent; coverages are in per cent: level={value * 100:g}?")
-    return levels
