@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tsforecast import DataError
-from tsforecast.estimators.explain import Attributions, Trace
+from tsforecast.estimators.explanations import Attributions, Trace
 from tsforecast.estimators.health import GradientHealth, LayerHealth
 
 pytest.importorskip("matplotlib")

@@ -19,7 +19,7 @@ from tsforecast.estimators import _rows, _scaling
 from tsforecast.estimators._config import PARAMETER_CONSTRAINTS, network_fields, train_config, warn_of_lost_inputs
 from tsforecast.estimators._epochs import EpochReporter
 from tsforecast.estimators._state import model_state, restore
-from tsforecast.estimators.forecasts import FittedMethods
+from tsforecast.estimators.explaining import ExplainingMethods
 from tsforecast.exceptions import DataError
 from tsforecast.nn.fleet import TrainJob
 from tsforecast.nn.initializers import init_params
@@ -28,7 +28,7 @@ from tsforecast.persistence import save_model
 from tsforecast.spec import NetworkSpec
 
 
-class RecurrentRegressor(FittedMethods, CallbackSupportMixin, RegressorMixin, BaseEstimator):
+class RecurrentRegressor(ExplainingMethods, CallbackSupportMixin, RegressorMixin, BaseEstimator):
     """What every recurrent regressor does, and its parameters; a subclass tells their meaning and the ``_cell``."""
 
     _parameter_constraints: dict = PARAMETER_CONSTRAINTS
