@@ -11,6 +11,7 @@ import numpy as np
 
 from tsforecast.backends.base import get_backend
 from tsforecast.estimators import _scaling
+from tsforecast.estimators._quantiles import nearest_median
 from tsforecast.estimators.explanations import AttentionWeights, Attributions, Trace
 from tsforecast.exceptions import DataError
 
@@ -106,8 +107,7 @@ def integrated_gradients(model, windows: np.ndarray, baseline: np.ndarray, n_poi
 
 def _column(model, output: int) -> int:
     """Which of the network's outputs is step ``output``, of several quantiles the one nearest 0.5."""
-    nearest = 0 if model._quantiles is None else int(np.argmin(np.abs(np.subtract(model._quantiles, 0.5))))
-    return output * model._spec().n_quantiles + nearest
+    return output * model._spec().n_quantiles + nearest_median(model._quantiles)
 
 
 def _standardised(model, windows: np.ndarray) -> np.ndarray:

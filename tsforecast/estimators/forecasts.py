@@ -13,6 +13,7 @@ from tsforecast.backends.base import predict
 from tsforecast.estimators import _rows, _scaling
 from tsforecast.estimators._config import n_threads
 from tsforecast.estimators._inputs import flatten_windows
+from tsforecast.estimators._quantiles import middle_outputs, sorted_quantiles
 from tsforecast.estimators.stream import Stream
 from tsforecast.spec import NetworkSpec
 
@@ -54,9 +55,7 @@ class FittedMethods:
 
     def _shape_outputs(self, out: np.ndarray) -> np.ndarray:
         """``[n, K*Q]`` of the network as ``predict`` returns it: one number a step, the shape of ``y``."""
-        if self._quantiles is not None:
-            nearest = int(np.argmin(np.abs(np.subtract(self._quantiles, 0.5))))
-            out = self._sorted_quantiles(out)[:, :, nearest]
+        out = middle_outputs(out, self.n_outputs_, self._quantiles)
         return out.ravel() if self._y_is_1d else out
 
     def stream(self, n_streams: int | None = None) -> Stream:
@@ -89,10 +88,7 @@ class FittedMethods:
         out = self._outputs(X)
         if self._quantiles is None:
             raise ValueError('predict_quantiles needs a model fitted with loss="quantile"')
-        return self._sorted_quantiles(out)
-
-    def _sorted_quantiles(self, out: np.ndarray) -> np.ndarray:
-        return np.sort(out.reshape(len(out), self.n_outputs_, -1), axis=2)
+        return sorted_quantiles(out, self.n_outputs_)
 
     def _outputs(self, X) -> np.ndarray:
         """Validated rows through the network: ``[n, K*Q]``."""

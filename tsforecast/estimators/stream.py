@@ -6,6 +6,7 @@ import copy
 
 import numpy as np
 
+from tsforecast.estimators._quantiles import middle_outputs
 from tsforecast.estimators._scaling import LIMITS
 from tsforecast.exceptions import DataError
 from tsforecast.spec import NetworkSpec
@@ -124,10 +125,7 @@ class _Finish:
         self._n_outputs = model.n_outputs_
 
     def __call__(self, y: np.ndarray, is_single: bool):
-        if self._quantiles is not None:
-            nearest = int(np.argmin(np.abs(np.subtract(self._quantiles, 0.5))))
-            y = np.sort(y.reshape(len(y), self._n_outputs, -1), axis=2)[:, :, nearest]
-        y = y.astype(self._dtype)
+        y = middle_outputs(y, self._n_outputs, self._quantiles).astype(self._dtype)
         if self._y_is_1d:
             return y.item() if is_single else y.ravel()
         return y[0] if is_single else y

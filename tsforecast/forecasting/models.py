@@ -14,6 +14,7 @@ import numpy as np
 
 from tsforecast.backends.base import Windows
 from tsforecast.backends.reference.windows import gather, gather_targets, normalise
+from tsforecast.estimators._quantiles import middle_outputs
 from tsforecast.exceptions import DivergedError
 from tsforecast.spec import NetworkSpec
 
@@ -103,7 +104,7 @@ def predict_model(model, values: np.ndarray, starts: np.ndarray, spec: NetworkSp
     """Forecast ``[N, K]`` in model units for the windows that start at ``starts [N]``; float64."""
     if is_native(model):
         out = model._predict_windows(values, starts).astype(np.float64)
-        return _middle(model, out.reshape(len(starts), spec.n_outputs, -1))
+        return middle_outputs(out, spec.n_outputs, model._quantiles)
     out = np.empty((len(starts), spec.n_outputs))
     for first in range(0, len(starts), CHUNK):
         rows = slice(first, first + CHUNK)
@@ -111,11 +112,3 @@ def predict_model(model, values: np.ndarray, starts: np.ndarray, spec: NetworkSp
         raw = np.asarray(model.predict(x[:, :, 0]), dtype=np.float64).reshape(len(x), spec.n_outputs, 1)
         out[rows] = frame.to_data(raw)[:, :, 0]
     return out
-
-
-def _middle(model, quantiles):
-    """Pick the quantile nearest one half of ``[N, K, Q]``, after sorting; the only output where Q is 1."""
-    if quantiles.shape[2] == 1:
-        return quantiles[:, :, 0]
-    nearest = int(np.argmin(np.abs(np.asarray(model.quantiles) - 0.5)))
-    return np.sort(quantiles, axis=2)[:, :, nearest]
