@@ -70,7 +70,7 @@ def test_our_untrained_network_repeats_the_last_season(norm):
 
 def test_the_middle_quantile_is_the_forecast():
     class Three:
-        quantiles = (0.1, 0.5, 0.9)
+        _quantiles = (0.1, 0.5, 0.9)
         dtype = "float64"
 
         def _fit_windows(self):
