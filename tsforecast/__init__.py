@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     import tsforecast.datasets as datasets
     import tsforecast.metrics as metrics
     from tsforecast.data.windowing import sliding_windows
+    from tsforecast.estimators.lstm import LSTMRegressor
     from tsforecast.estimators.many import fit_many
-    from tsforecast.estimators.regressors import GRURegressor, LSTMRegressor, RNNRegressor, SLSTMRegressor
+    from tsforecast.estimators.regressors import GRURegressor, RNNRegressor, SLSTMRegressor
     from tsforecast.estimators.window import WindowRegressor
     from tsforecast.forecasting.forecaster import Forecaster
     from tsforecast.persistence import load_model
@@ -56,7 +57,7 @@ __all__ = [
 _LAZY = {
     "Forecaster": "tsforecast.forecasting.forecaster",
     "GRURegressor": "tsforecast.estimators.regressors",
-    "LSTMRegressor": "tsforecast.estimators.regressors",
+    "LSTMRegressor": "tsforecast.estimators.lstm",
     "RNNRegressor": "tsforecast.estimators.regressors",
     "SLSTMRegressor": "tsforecast.estimators.regressors",
     "WindowRegressor": "tsforecast.estimators.window",

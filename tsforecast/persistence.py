@@ -36,7 +36,7 @@ __all__ = ["load_model", "save_model"]
 SCHEMA = "1"
 CLASSES = {
     "Forecaster": "tsforecast.forecasting.forecaster",
-    "LSTMRegressor": "tsforecast.estimators.regressors",
+    "LSTMRegressor": "tsforecast.estimators.lstm",
     "GRURegressor": "tsforecast.estimators.regressors",
     "RNNRegressor": "tsforecast.estimators.regressors",
     "SLSTMRegressor": "tsforecast.estimators.regressors",

@@ -7,7 +7,7 @@ import pytest
 
 from tsforecast import GRURegressor, LSTMRegressor, RNNRegressor, SLSTMRegressor, load_model, sliding_windows
 from tsforecast.cells import CELLS
-from tsforecast.estimators.regressors import VARIANTS
+from tsforecast.estimators.lstm import VARIANTS
 
 T = 10
 MODELS = {

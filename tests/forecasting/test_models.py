@@ -55,7 +55,7 @@ def test_chunks_change_no_bit(rng, monkeypatch):
 @pytest.mark.parametrize("norm", ["standard", "center", "none"])
 def test_our_untrained_network_repeats_the_last_season(norm):
     """Head and skip start at zero, so that training starts from the base, whatever the normalisation."""
-    from tsforecast.estimators.regressors import LSTMRegressor
+    from tsforecast.estimators.lstm import LSTMRegressor
 
     t = np.arange(60.0)
     z, spec = np.sin(2 * np.pi * t / 4) + 0.05 * t, make_spec(8, 3, 4, norm, True)

@@ -62,7 +62,7 @@ def window_norm(log: bool) -> str:
 
 def default_estimator(n_windows: int, max_iter: int | None = None):
     """Return the network that a Forecaster trains when it is given none."""
-    from tsforecast.estimators.regressors import LSTMRegressor
+    from tsforecast.estimators.lstm import LSTMRegressor
 
     batch_size, passes = training_length(n_windows)
     return LSTMRegressor(
