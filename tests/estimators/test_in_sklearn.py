@@ -14,6 +14,9 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 
+from tsforecast import BackendUnavailableError, fit_many
+from tsforecast.backends.reference.backend import ReferenceBackend
+
 HAS_CALLBACKS = hasattr(sklearn, "callback") or tuple(map(int, sklearn.__version__.split(".")[:2])) >= (1, 9)
 needs_callbacks = pytest.mark.skipif(not HAS_CALLBACKS, reason="sklearn.callback came with scikit-learn 1.9")
 
@@ -151,6 +154,26 @@ def test_every_begun_epoch_is_ended_when_training_stops_by_itself(small, wave):
     assert model.n_iter_ < 50
     assert len(recorder.seen) == model.n_iter_
     assert recorder.log == ["setup", "teardown"]
+
+
+@needs_callbacks
+@pytest.mark.parametrize("way", ["fit", "fit_many"])
+def test_callbacks_end_also_where_training_is_refused(small, wave, monkeypatch, way):
+    def refuses(*_):
+        raise BackendUnavailableError("no kernels")
+
+    X, y = wave
+    recorder = Recorder()
+    model = small().set_callbacks(recorder)
+    train = model.fit if way == "fit" else lambda X, y: fit_many([model], X, y)
+    train(X, y)
+    assert recorder.log == ["setup", "teardown"]
+    before = vars(model).copy()
+    monkeypatch.setattr(ReferenceBackend, "train_epoch", refuses)
+    with pytest.raises(BackendUnavailableError):
+        train(X, y)
+    assert recorder.log == ["setup", "teardown"] * 2
+    assert vars(model) == before
 
 
 @needs_callbacks

@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from tsforecast.nn.fleet import TrainJob
+from tsforecast.nn.trainer import record
+
 
 class EpochReporter:
     """Called by the trainer after each epoch as ``reporter(epoch, loss, val_score)``; True asks to stop.
@@ -12,21 +15,17 @@ class EpochReporter:
     An epoch is a subtask of the fit task in the sense of ``sklearn.callback``. Without callbacks nothing is built.
     """
 
-    def __init__(self, model, state, max_epochs: int, callback_data: dict):
-        self.losses: list[float] = []
-        self.scores: list[float] = []
-        self._model, self._state, self._max_epochs, self._data = model, state, max_epochs, callback_data
+    def __init__(self, model, job: TrainJob, callback_data: dict):
+        self._model, self._job, self._data = model, job, callback_data
         self._fit: Any = None
         self._epoch: Any = None
-        context = model._init_callback_context(max_subtasks=max_epochs)
+        context = model._init_callback_context(max_subtasks=job.most_epochs)
         if getattr(model, "_skl_callbacks", None):
             self._fit = context.call_on_fit_task_begin(estimator=model, **callback_data)
             self._begin_epoch()
 
     def __call__(self, epoch: int, loss: float, val_score: float | None) -> bool:
-        self.losses.append(float(loss))
-        if val_score is not None:
-            self.scores.append(float(val_score))
+        record(self._job.history, loss, val_score)
         if self._model.verbose:
             score = "" if val_score is None else f", validation score {val_score:.6g}"
             sys.stderr.write(f"epoch {epoch + 1}: loss {loss:.6g}{score}\n")
@@ -34,7 +33,7 @@ class EpochReporter:
             return False
         stop = self._end(self._epoch)
         self._epoch = None
-        if not stop and len(self.losses) < self._max_epochs:
+        if not stop and self._job.history.n_iter < self._job.most_epochs:
             self._begin_epoch()
         return stop
 
@@ -54,7 +53,7 @@ class EpochReporter:
         return bool(
             context.call_on_fit_task_end(
                 estimator=self._model,
-                reconstruction_attributes=lambda: {"_params": self._state.params.copy()},
+                reconstruction_attributes=lambda: {"_params": self._job.state.params.copy()},
                 **self._data,
             )
         )

@@ -5,9 +5,6 @@ Letters: T steps, F features a step, K outputs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 from sklearn.utils import check_random_state
 
@@ -28,27 +25,11 @@ class TrainingJobs(ExplainingMethods, SharedParameters):
     def _job_of_rows(self, X, y, sample_weight, X_val=None, y_val=None, sample_weight_val=None) -> TrainJob:
         """What ``fit`` is to do, up to the first epoch."""
         fresh = not (self.warm_start and hasattr(self, "_params"))
-        with self._kept_on_error():
-            rows = _rows.read_training_rows(self, X, y, sample_weight, reset=fresh)
-            val = _rows.read_validation_rows(self, X_val, y_val, sample_weight_val)
-            if val is None and self.early_stopping:
-                rows, val = _rows.split_tail(rows, self._n_timesteps, self.n_outputs_, self.validation_fraction)
-            return self._job(rows, val, fresh=fresh, n_epochs=self.max_iter)
-
-    @contextmanager
-    def _kept_on_error(self) -> Iterator[None]:
-        """An error in here leaves an earlier fit as it was."""
-        before = dict(vars(self))
-        try:
-            yield
-        except BaseException:
-            self._put_back(before)
-            raise
-
-    def _put_back(self, earlier: dict) -> None:
-        """Make the estimator what it was, from its ``vars`` of then."""
-        self.__dict__.clear()
-        self.__dict__.update(earlier)
+        rows = _rows.read_training_rows(self, X, y, sample_weight, reset=fresh)
+        val = _rows.read_validation_rows(self, X_val, y_val, sample_weight_val)
+        if val is None and self.early_stopping:
+            rows, val = _rows.split_tail(rows, self._n_timesteps, self.n_outputs_, self.validation_fraction)
+        return self._job(rows, val, fresh=fresh, n_epochs=self.max_iter)
 
     def _job_of_windows(
         self, windows: Windows, *, n_timesteps: int, n_features: int, n_outputs: int, val: Windows | None = None

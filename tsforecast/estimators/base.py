@@ -8,8 +8,9 @@ from __future__ import annotations
 from sklearn.base import BaseEstimator, RegressorMixin
 
 from tsforecast._compat import CallbackSupportMixin, _fit_context
-from tsforecast.backends.base import TrainState, Windows, get_backend
+from tsforecast.backends.base import Windows, get_backend
 from tsforecast.estimators import _rows
+from tsforecast.estimators._attempt import Attempt
 from tsforecast.estimators._epochs import EpochReporter
 from tsforecast.estimators._jobs import TrainingJobs
 from tsforecast.estimators._state import model_state, restore
@@ -38,6 +39,10 @@ class RecurrentRegressor(TrainingJobs, CallbackSupportMixin, RegressorMixin, Bas
     def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None):
         """Train on windows ``X`` and targets ``y``.
 
+        Divergence and Ctrl-C leave the weights and the history of the epochs that ended, to go on from with
+        ``warm_start``. After an error before the end of the first epoch, whatever its cause, the estimator is as it was
+        before, fitted or not.
+
         Parameters
         ----------
         X : array-like of shape (n, T*F) or ndarray of shape (n, T, F)
@@ -62,13 +67,10 @@ class RecurrentRegressor(TrainingJobs, CallbackSupportMixin, RegressorMixin, Bas
         DivergedError
             If the loss becomes non-finite.
         """
-        earlier = dict(vars(self))
-        job = self._job_of_rows(X, y, sample_weight, X_val, y_val, sample_weight_val)
-        try:
-            return self._train(job, callback_data={"X": X, "y": y})
-        finally:
-            if not hasattr(self, "_params"):  # no epoch has ended: the backend refused, or it was cut short
-                self._put_back(earlier)
+        with Attempt(self) as attempt:
+            attempt.job = self._job_of_rows(X, y, sample_weight, X_val, y_val, sample_weight_val)
+            self._train(attempt.job, callback_data={"X": X, "y": y})
+        return self
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, sample_weight=None):
@@ -88,12 +90,12 @@ class RecurrentRegressor(TrainingJobs, CallbackSupportMixin, RegressorMixin, Bas
         if self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         fresh = not hasattr(self, "_params")
-        with self._kept_on_error():
+        with Attempt(self) as attempt:
             rows = _rows.read_training_rows(self, X, y, sample_weight, reset=fresh)
-            job = self._job(rows, None, fresh=fresh, n_epochs=1)
-        return self._train(job, callback_data={"X": X, "y": y})
+            attempt.job = self._job(rows, None, fresh=fresh, n_epochs=1)
+            self._train(attempt.job, callback_data={"X": X, "y": y})
+        return self
 
-    @_fit_context(prefer_skip_nested_validation=True)
     def _fit_windows(self, windows: Windows, **shape):
         """Train on windows of flat buffers, without building them: the way in for forecasters; see ``_job_of_windows``.
 
@@ -108,29 +110,31 @@ class RecurrentRegressor(TrainingJobs, CallbackSupportMixin, RegressorMixin, Bas
         -------
         self : estimator
         """
-        return self._train(self._job_of_windows(windows, **shape), callback_data={})
+        with Attempt(self) as attempt:
+            attempt.job = self._job_of_windows(windows, **shape)
+            self._train(attempt.job, callback_data={})
+        return self
 
-    def _train(self, job: TrainJob, *, callback_data: dict):
+    @_fit_context(prefer_skip_nested_validation=True)  # again, where no ``fit`` is around it: callbacks end in there
+    def _train(self, job: TrainJob, *, callback_data: dict) -> None:
         """Run epochs, publish what was learned."""
-        reporter = EpochReporter(self, job.state, job.most_epochs, callback_data)
+        reporter = EpochReporter(self, job, callback_data)
         try:
             train(
                 get_backend(self.device), job.spec, job.config, job.state, job.windows, val=job.val, seed=job.seed,
                 first_epoch=job.first_epoch, n_epochs=job.n_epochs, on_epoch=reporter,
             )  # fmt: skip
         finally:  # divergence and Ctrl-C leave the epochs before them, to go on from with warm_start
-            self._publish(job.state, reporter.losses, reporter.scores)
+            self._publish(job)
         reporter.close()
-        return self
 
-    def _publish(self, state: TrainState, losses: list[float], scores: list[float]) -> None:
-        """Set what was learned; a first fit that ended no epoch leaves the estimator unfitted."""
-        losses = [*self.loss_curve_, *losses]
-        if not losses:
-            del self._params
-            return
-        self._params, self._opt_m, self._opt_v, self._opt_step = state.params, state.m, state.v, state.step
-        self._set_history(losses, [*(self.validation_scores_ or []), *scores])
+    def _publish(self, job: TrainJob) -> None:
+        """Set what the epochs that ended have learned, if any did."""
+        state, history = job.state, job.history
+        if history.n_iter:
+            self._params, self._opt_m, self._opt_v, self._opt_step = state.params, state.m, state.v, state.step
+            scores = [*(self.validation_scores_ or []), *(history.validation_scores or [])]
+            self._set_history([*self.loss_curve_, *history.loss_curve], scores)
 
     def _set_history(self, losses: list[float], scores: list[float]) -> None:
         self.loss_curve_, self.n_iter_ = losses, len(losses)

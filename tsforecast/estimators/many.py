@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from itertools import islice
 from typing import Any
 
 from tsforecast.backends.base import get_backend
+from tsforecast.estimators._attempt import Attempt
 from tsforecast.estimators._config import n_threads
 from tsforecast.estimators.base import RecurrentRegressor
 from tsforecast.exceptions import DataError, DivergedError
@@ -22,7 +24,7 @@ def fit_many(estimators, X, y, sample_weight=None, *, n_jobs=None, names=None):
     A small network leaves most of a processor idle when it is trained by itself. Here threads take whole networks, from
     the first epoch to the last. Estimators may differ in everything; those that are alike (``hidden_layer_sizes``,
     window length, loss, solver and its settings) go fastest together, whatever their data, seeds, learning rates and
-    numbers of epochs.
+    numbers of epochs. Whatever is raised, an estimator of which no epoch has ended is as it was before, fitted or not.
 
     Parameters
     ----------
@@ -49,10 +51,10 @@ def fit_many(estimators, X, y, sample_weight=None, *, n_jobs=None, names=None):
     DivergedError
         Naming those whose loss became non-finite, after all the others were fitted. They keep the weights of the epoch
         before, as after their own ``fit``.
-    DataError, ValueError
+    DataError, ValueError, BackendUnavailableError
         What ``fit`` raises, with the name of the estimator as a note; those of earlier chunks are fitted.
     KeyboardInterrupt
-        Within a second of Ctrl-C. What was being trained keeps its last epoch; what had not begun is not fitted.
+        Within a second of Ctrl-C. What was being trained keeps its last epoch, to go on from with ``warm_start``.
 
     Examples
     --------
@@ -80,8 +82,9 @@ def fit_many(estimators, X, y, sample_weight=None, *, n_jobs=None, names=None):
     def rows_of(x, y, w) -> Callable[[Any], TrainJob]:
         return lambda estimator: estimator._job_of_rows(x, y, w)
 
-    makers = (rows_of(*parts) for parts in zip(*data, strict=True))
-    failed = fit_jobs(zip(estimators, makers, labels, strict=True), n_jobs)
+    rows = list(zip(*data, strict=True))
+    makers, told = (rows_of(*parts) for parts in rows), ({"X": parts[0], "y": parts[1]} for parts in rows)
+    failed = fit_jobs(zip(estimators, makers, labels, told, strict=True), n_jobs)
     if failed:
         shown = "; ".join(f"{name}: {error}" for name, error in failed[:NAMED])
         more = f"; and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
@@ -101,14 +104,15 @@ def _one_each(data, n: int, what: str) -> Sequence:
 
 
 def fit_jobs(
-    work: Iterable[tuple[RecurrentRegressor, Callable[[Any], TrainJob], str]], n_jobs: int | None
+    work: Iterable[tuple[RecurrentRegressor, Callable[[Any], TrainJob], str, dict]], n_jobs: int | None
 ) -> list[tuple[str, DivergedError]]:
     """Fit estimators in chunks, so that memory is bounded by those of one chunk; those that diverged, by name.
 
     Parameters
     ----------
-    work : iterable of (estimator, make_job, name)
-        ``make_job(estimator)`` starts the estimator's ``fit`` and returns what is to be trained.
+    work : iterable of (estimator, make_job, name, data)
+        ``make_job(estimator)`` starts the estimator's ``fit`` and returns what is to be trained; its callbacks get
+        ``data``.
     n_jobs : int or None
         Threads.
     """
@@ -122,27 +126,27 @@ def fit_jobs(
 def _fit_chunk(chunk, n_jobs: int) -> list[tuple[str, DivergedError]]:
     """Fit the estimators of one chunk; those that diverged, by name."""
     failed = []
-    started: list[tuple[RecurrentRegressor, TrainJob, str]] = []
-    try:
-        for estimator, make_job, name in chunk:
+    jobs: dict[str, list[TrainJob]] = {}  # by device
+    with ExitStack() as attempts:
+        for estimator, make_job, name, data in chunk:
+            attempt = attempts.enter_context(Attempt(estimator))
             try:
                 estimator._validate_params()
-                job = make_job(estimator)
+                job = attempt.job = make_job(estimator)
+                job.name = name
                 if _is_watched(estimator):
-                    estimator._train(job, callback_data={})
+                    estimator._train(job, callback_data=data)
                 else:
-                    started.append((estimator, job, name))
+                    jobs.setdefault(estimator.device, []).append(job)
+                    attempts.callback(estimator._publish, job)
             except DivergedError as error:
                 failed.append((name, error))
             except Exception as error:
                 error.add_note(f"in the fit of {name}")
                 raise
-        for device in dict.fromkeys(estimator.device for estimator, _, _ in started):
-            train_many(get_backend(device), [job for e, job, _ in started if e.device == device], n_jobs)
-    finally:
-        for estimator, job, _ in started:
-            estimator._publish(job.state, job.history.loss_curve, job.history.validation_scores or [])
-    return failed + [(name, job.error) for _, job, name in started if job.error is not None]
+        for device, own in jobs.items():
+            train_many(get_backend(device), own, n_jobs)
+    return failed + [(job.name, job.error) for own in jobs.values() for job in own if job.error is not None]
 
 
 def _is_watched(estimator: RecurrentRegressor) -> bool:

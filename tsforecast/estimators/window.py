@@ -15,6 +15,7 @@ from sklearn.utils import get_tags
 from tsforecast._compat import HasMethods, Interval, _check_sample_weight, _fit_context, validate_data
 from tsforecast.backends.base import Windows
 from tsforecast.estimators import _rows, _scaling
+from tsforecast.estimators._attempt import Attempt
 from tsforecast.estimators._clock import TrainingClock, check_same_rows
 from tsforecast.estimators.base import RecurrentRegressor
 from tsforecast.exceptions import DataError, NotEnoughHistoryError
@@ -104,7 +105,7 @@ class WindowRegressor(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y, sample_weight=None):
-        """Train on every row that has its history.
+        """Train on every row that has its history; after an error or Ctrl-C all is as it was before, fitted or not.
 
         Parameters
         ----------
@@ -126,6 +127,11 @@ class WindowRegressor(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
         DataError
             If a pandas index is not in time order or rows are missing in it, or ``y`` has another index than ``X``.
         """
+        with Attempt(self):
+            self._fit(X, y, sample_weight)
+        return self
+
+    def _fit(self, X, y, sample_weight) -> None:
         clock = TrainingClock(X)
         check_same_rows(X, y)
         X, y = self._validated(X, y, reset=True)
@@ -150,7 +156,6 @@ class WindowRegressor(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
             self.estimator_.fit(self._window_matrix(X, rows), y[rows + history], **fit_params)
         self._tail = X[n - history :].copy()
         self._clock = clock
-        return self
 
     def predict(self, X):
         """Forecast the target of every row; the rows follow the training rows.

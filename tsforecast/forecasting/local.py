@@ -99,7 +99,8 @@ def train_local(
             n_windows += prepared.n_windows
             if models.is_native(prepared.model):
                 fitted.append(prepared.model)
-                yield prepared.model, models.job_maker(prepared.windows, spec, prepared.held_out), repr(panel.ids[s])
+                make_job = models.job_maker(prepared.windows, spec, prepared.held_out)
+                yield prepared.model, make_job, repr(panel.ids[s]), {}
             else:
                 fitted.append(models.fit_model(prepared.model, prepared.windows, spec, prepared.held_out))
 

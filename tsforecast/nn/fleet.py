@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -22,7 +23,9 @@ class TrainJob:
     Parameters
     ----------
     spec, config, state, windows, val, seed, first_epoch, n_epochs
-        See ``trainer.train``; ``config.n_jobs`` means nothing here.
+        See ``trainer.train``; ``config.n_jobs`` means nothing to ``train_many``.
+    name : str
+        Whose job it is, in notes on errors.
     history : History
         Out: the epochs that ended, also before an error or an interrupt.
     error : DivergedError or None
@@ -37,8 +40,13 @@ class TrainJob:
     seed: int = 0
     first_epoch: int = 0
     n_epochs: int | None = None
+    name: str = "a network"
     history: History = field(default_factory=History)
     error: DivergedError | None = None
+
+    def __post_init__(self) -> None:
+        if self.val is not None and self.history.validation_scores is None:
+            self.history.validation_scores = []
 
     @property
     def most_epochs(self) -> int:
@@ -65,24 +73,31 @@ def train_many(backend: Backend, jobs: Sequence[TrainJob], n_jobs: int) -> None:
     KeyboardInterrupt
         On Ctrl-C; jobs that had begun are as their last epoch left them, with its history.
     """
-    train_fleet = getattr(backend, "train_fleet", None)
-    if train_fleet is None:
-        for job in jobs:
-            _train_alone(backend, job, n_jobs)
-        return
     factors: dict[tuple, np.ndarray] = {}
     for group in _groups(jobs):
         spec = group[0].spec
-        if spec.decoder != "dense" or spec.stateful:  # what a decoder is told is drawn between epochs
+        train_fleet = getattr(backend, "train_fleet", None)
+        if train_fleet is None or spec.decoder != "dense" or spec.stateful:  # a decoder's targets are drawn by epochs
             for job in group:
                 _train_alone(backend, job, n_jobs)
             continue
         members = [_member(job, factors) for job in group]
         try:
-            train_fleet(group[0].spec, group[0].config.rule, members, n_jobs)
+            with _told([job.name for job in group]):
+                train_fleet(spec, group[0].config.rule, members, n_jobs)
         finally:
             for job, member in zip(group, members, strict=True):
                 _conclude(job, member)
+
+
+@contextmanager
+def _told(names: list[str]) -> Iterator[None]:
+    """Note on an error whose training it ended."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"in the fit of {names[0]}" + (f" and {len(names) - 1} like it" if len(names) > 1 else ""))
+        raise
 
 
 def _groups(jobs: Sequence[TrainJob]) -> list[list[TrainJob]]:
@@ -145,12 +160,13 @@ def _conclude(job: TrainJob, member: Member) -> None:
 
 def _train_alone(backend: Backend, job: TrainJob, n_jobs: int) -> None:
     """Train one job by the ordinary loop."""
-    history = job.history = History(validation_scores=None if job.val is None else [])
-
-    try:
-        job.history = train(
-            backend, job.spec, replace(job.config, n_jobs=n_jobs), job.state, job.windows, val=job.val, seed=job.seed,
-            first_epoch=job.first_epoch, n_epochs=job.n_epochs, on_epoch=lambda _, *scores: record(history, *scores),
-        )  # fmt: skip
-    except DivergedError as error:
-        job.error = error
+    history = job.history
+    with _told([job.name]):
+        try:
+            job.history = train(
+                backend, job.spec, replace(job.config, n_jobs=n_jobs), job.state, job.windows, val=job.val,
+                seed=job.seed, first_epoch=job.first_epoch, n_epochs=job.n_epochs,
+                on_epoch=lambda _, *scores: record(history, *scores),
+            )  # fmt: skip
+        except DivergedError as error:
+            job.error = error

@@ -151,8 +151,7 @@ def train(
     progress = _Progress(config.tol, config.n_iter_no_change)
     best_params = state.params.copy()
     for epoch in range(first_epoch, first_epoch + (config.max_iter if n_epochs is None else n_epochs)):
-        loss = _finite_epoch(backend, spec, config, state, windows, seed, epoch)
-        val_score = None if val is None else -backend.evaluate(spec, config.rule, state.params, val, config.n_jobs)
+        loss, val_score = _whole_epoch(backend, spec, config, state, windows, val, seed, epoch)
         record(history, loss, val_score)
         if progress.is_best(-loss if val_score is None else val_score) and val is not None:
             history.best_validation_score = val_score
@@ -168,16 +167,17 @@ def train(
     return history
 
 
-def _finite_epoch(
+def _whole_epoch(
     backend: Backend,
     spec: NetworkSpec,
     config: TrainConfig,
     state: TrainState,
     windows: Windows,
+    val: Windows | None,
     seed: int,
     epoch: int,
-) -> float:
-    """Train one epoch and return its loss; if it diverges, put ``state`` back and raise."""
+) -> tuple[float, float | None]:
+    """Train one epoch and return its loss and validation score; if anything cuts it short, put ``state`` back."""
     n_rows = len(windows)
     n_batches = -(-n_rows // config.batch_size)
     if config.shuffle:
@@ -201,12 +201,14 @@ def _finite_epoch(
         loss = backend.train_epoch(spec, config.rule, state, windows, order, config.batch_size, rates, config.n_jobs)
         if not (np.isfinite(loss) and _is_finite(state)):
             raise weights_diverged(loss)
+        if val is None:
+            return float(loss), None
+        return float(loss), -float(backend.evaluate(spec, config.rule, state.params, val, config.n_jobs))
     except BaseException as error:
         state.params[:], state.m[:], state.v[:], state.step = params, m, v, step
         if not isinstance(error, DivergedError):
             raise
         raise divergence(epoch, error) from error
-    return loss
 
 
 def stretch_order(n_rows: int, batch_size: int) -> np.ndarray:
