@@ -21,6 +21,7 @@ TARGETS = {"sm_80": (8, 0, ""), "sm_90": (9, 0, "a"), "sm_100": (10, 0, "a")}
 REGISTERS_PER_BLOCK = 65536
 REGISTERS_PER_THREAD = 255
 SHARED_BYTES = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "sm_100": 227 * 1024}  # most of one block
+THREADS_PER_PROCESSOR, RESERVED_BYTES = 2048, 1024  # of shared memory, for each block
 FLOAT64 = re.compile(r"[.]f64\b")
 PROCESSORS = 132
 _OPTIONS = ("fastmath", "max_registers", "launch_bounds", "lineinfo", "lto", "opt", "link")
@@ -34,13 +35,26 @@ _FIGURES = {
 
 @dataclass(frozen=True)
 class Resources:
-    """What a compiled kernel uses: registers a thread, bytes on the stack, spilled, and of static shared memory."""
+    """What a compiled kernel uses: registers a thread, bytes on the stack, spilled, and of static shared memory.
+
+    ``cooperative`` tells whether numba-cuda launches it with all its blocks on the device at once.
+    """
 
     registers: int
     stack_bytes: int
     spill_bytes: int
     shared_bytes: int
     ptx: str
+    cooperative: bool
+
+    def blocks_per_processor(self, n_threads, target):
+        """Blocks that a multiprocessor has room for, as the driver works it out."""
+        registers = -(-self.registers // 8) * 8 * n_threads
+        return min(
+            THREADS_PER_PROCESSOR // n_threads,
+            REGISTERS_PER_BLOCK // registers,
+            (SHARED_BYTES[target] + RESERVED_BYTES) // (self.shared_bytes + RESERVED_BYTES),
+        )
 
 
 @dataclass(frozen=True)
@@ -104,7 +118,7 @@ def _assemble(ptx, target, max_registers, cooperative):
     figures = {name: max(map(int, re.findall(text, log, re.IGNORECASE)), default=0) for name, text in _FIGURES.items()}
     if not figures["registers"]:
         raise AssertionError(f"the assembler told nothing: {log}")
-    return Resources(ptx=ptx, **figures)
+    return Resources(ptx=ptx, cooperative=cooperative, **figures)
 
 
 class HostArray(np.ndarray):

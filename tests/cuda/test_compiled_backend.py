@@ -67,6 +67,12 @@ def check(launch, target, units, most_in_memory=MOST_IN_MEMORY):
     assert used.shared_bytes <= STATIC_SHARED_BYTES, where
     assert shared <= SHARED_BYTES[target], where
     assert "tanh.approx" not in used.ptx, where  # its error is 5e-4
+    assert ".nc." not in used.ptx, where  # would read past the barriers what other blocks have written
+    together = launch.name.endswith("_wide") or (launch.name == "train" and launch.grid[0] > 1)
+    assert used.cooperative == together, where
+    if together:
+        most = offline.PROCESSORS * used.blocks_per_processor(launch.n_threads, target)
+        assert np.prod(launch.grid) <= most, where  # else the launch is refused
     return used
 
 

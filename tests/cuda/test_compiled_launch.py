@@ -1,36 +1,150 @@
-"""What a launch does on the host, by numba-cuda's own code up to the driver's door."""
+"""What calls of the backend do on the host, by numba-cuda's own code down to the driver's door (``fake_driver``)."""
 
-from unittest import mock
+import gc
+import itertools
+import warnings
 
 import numpy as np
 import pytest
+from fake_driver import PROCESSORS, machine
+
+from tsforecast import BackendUnavailableError, LSTMRegressor, fit_many
+from tsforecast.backends.base import StepRule, TrainState, Windows
+from tsforecast.backends.cuda import availability, launches
+from tsforecast.backends.cuda.launches import is_out_of_memory
+from tsforecast.spec import NetworkSpec
 
 pytest.importorskip("numba_cuda", reason="launching CUDA kernels needs the extra cuda: pip install tsforecast[cuda]")
 
 
-def test_a_small_grid_is_launched_without_a_warning():
-    import toy_kernels
-    from numba.cuda import dispatcher
-
-    from tsforecast.backends.cuda.launches import launch
-
-    done = mock.Mock()
-    with (
-        mock.patch.object(dispatcher.driver, "_to_core_stream", side_effect=lambda stream: stream),
-        mock.patch.object(dispatcher.CUDADispatcher, "call", autospec=True, side_effect=done),
-    ):
-        x = np.zeros(3, np.float32)
-        launch(toy_kernels.neighbour_sum, (2, 1), 64, x, x)
-    _, arguments, sizes = done.call_args.args
-    assert arguments[0] is x
-    assert (sizes.griddim, sizes.blockdim, sizes.sharedmem) == ((2, 1, 1), (64, 1, 1), 0)
+@pytest.fixture
+def gpu(monkeypatch):
+    """A device with 80 GiB, seen by the whole package."""
+    found = availability.Gpu("NVIDIA H100", (9, 0), 80 << 30, (13, 1))
+    monkeypatch.setattr(availability, "find_gpu", lambda: found)
+    with machine() as there:
+        yield there
 
 
-def test_a_full_memory_is_told_from_other_errors_of_the_driver():
+def windows_of(n, n_timesteps=6):
+    series, starts = np.zeros(n + n_timesteps, np.float32), np.arange(n, dtype=np.int64)
+    return Windows(series, starts, series, starts + n_timesteps, np.ones(n, np.float32))
+
+
+def train(units=16, n=100, batch_size=32, n_timesteps=6, backend=None, **network):
+    """An epoch; return the state."""
+    from tsforecast.backends.cuda.backend import CudaBackend
+
+    spec = NetworkSpec(n_timesteps, 1, (units,), 1, **network)
+    state = TrainState(np.arange(spec.n_params, dtype=np.float32))
+    (backend or CudaBackend()).train_epoch(
+        spec, StepRule(), state, windows_of(n, n_timesteps), np.arange(n), batch_size, np.ones(-(-n // batch_size)), 1
+    )
+    return state
+
+
+@pytest.mark.parametrize("units", [24, 200])
+def test_every_kernel_of_a_models_life_is_compiled_for_one_list_of_types(gpu, rng, units, tmp_path):
+    X, y = rng.normal(size=(203, 12)), rng.normal(size=(203, 2))
+    settings = {"device": "cuda", "max_iter": 2, "random_state": 0, "window_norm": "standard", "batch_size": 32}
+    model = LSTMRegressor(units, **settings).fit(X, y)
+    model.predict(X[:1])
+    model.set_params(warm_start=True).fit(X[:101], y[:101], sample_weight=rng.uniform(size=101))
+    model.set_params(early_stopping=True, warm_start=False, loss="quantile").fit(X, y)
+    frozen = X.copy()
+    frozen.flags.writeable = False
+    np.save(tmp_path / "X.npy", X)
+    for rows in (frozen, np.load(tmp_path / "X.npy", mmap_mode="r"), np.asfortranarray(X), X.astype(np.float32)):
+        model.set_params(early_stopping=False).partial_fit(rows, y).predict(rows)
+    kernels = {"train_wide", "infer_wide", "measure"} if units > 128 else {"train", "infer", "measure"}
+    assert {kernel.__name__ for kernel in gpu.compiled} == kernels
+    assert [len(types) for types in gpu.compiled.values()] == [1] * len(kernels)
+
+
+def test_every_kernel_of_a_fleet_is_compiled_for_one_list_of_types(gpu, rng):
+    rows = [rng.normal(size=(n, 12)) for n in (40, 41, 77)]
+    targets = [x[:, -1] for x in rows]
+    for more in ({}, {"early_stopping": True}, {"dropout": 0.2}):
+        models = [LSTMRegressor(8, device="cuda", max_iter=2, random_state=i, **more) for i in range(3)]
+        fit_many(models, rows, targets)
+        assert all(model.n_iter_ == 2 for model in models)
+    names = [kernel.__name__ for kernel in gpu.compiled]
+    # With dropout the network is no chain, and its kernels are others.
+    assert sorted(names) == ["find_non_finite", "infer", "train", "train", "turn"]
+    assert [len(types) for types in gpu.compiled.values()] == [1] * len(names)
+    assert {launch.config.grid for launch in gpu.launches if launch.name == "train"} == {(1, 3, 1)}
+
+
+def test_sizes_of_launches(gpu):
+    train(batch_size=4)
+    train(batch_size=100)
+    train(batch_size=1000, n=1000)
+    train(units=130, batch_size=100)
+    grids = [launch.config.grid for launch in gpu.launches]
+    assert grids == [(1, 1, 1), (25, 1, 1), (PROCESSORS, 1, 1), (2 * PROCESSORS, 1, 1)]
+    assert [launch.config.block for launch in gpu.launches] == [(64, 1, 1)] * 3 + [(256, 1, 1)]
+
+
+def test_an_epoch_of_many_launches(gpu, monkeypatch):
+    monkeypatch.setattr(launches, "LAUNCH_SECONDS", 2e-4)
+    train(batch_size=7)
+    parts = [launch.arguments for launch in gpu.launches]
+    assert len(parts) > 2
+    assert sum(int(part["ends"][0]) for part in parts) == 15
+    np.testing.assert_array_equal(np.concatenate([part["batch_rows"] for part in parts])[::2], np.arange(0, 100, 7))
+    for part, after in itertools.pairwise(parts):  # each writes its losses behind those of the one before
+        assert len(part["losses"]) - len(after["losses"]) == part["ends"][0]
+    assert len(parts[-1]["losses"]) >= parts[-1]["ends"][0]
+
+
+def test_nothing_stays_on_the_device(gpu, rng):
+    X, y = rng.normal(size=(50, 12)), rng.normal(size=50)
+    models = [LSTMRegressor(4, device="cuda", max_iter=1, random_state=0) for _ in range(2)]
+    fit_many(models, [X, X], [y, y])
+    models[0].fit(X, y).predict(X)
+    gc.collect()
+    gpu.context.memory_manager.deallocations.clear()
+    assert gpu.used == 0
+
+
+def test_windows_are_uploaded_once_and_told_apart(gpu):
+    from tsforecast.backends.cuda.memory import Store
+
+    store, first = Store(), windows_of(5)
+    on_device, _ = store.windows(first)
+    assert store.windows(first)[0] is on_device
+    for n in range(6, 20):  # each may come to lie where the last one lay
+        other = windows_of(n)
+        np.testing.assert_array_equal(store.windows(other)[0].x_starts.copy_to_host(), other.x_starts)
+    del first, other
+    store.windows(windows_of(3))
+    assert len(store._windows) == 1
+
+
+def test_a_small_grid_is_launched_without_a_warning(gpu):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        train(batch_size=4)
+    assert caught == []
+
+
+def test_a_full_memory_is_told_from_other_errors():
     from cuda.bindings.driver import CUresult
+    from cuda.core._utils.cuda_utils import CUDAError
     from numba.cuda.cudadrv.driver import CudaAPIError
 
-    from tsforecast.backends.cuda.memory import is_out_of_memory
-
     assert is_out_of_memory(CudaAPIError(CUresult.CUDA_ERROR_OUT_OF_MEMORY, "full"))
+    assert is_out_of_memory(CUDAError("CUDA_ERROR_OUT_OF_MEMORY: The API call failed because ..."))
     assert not is_out_of_memory(CudaAPIError(CUresult.CUDA_ERROR_INVALID_VALUE, "wrong"))
+    assert not is_out_of_memory(CUDAError("CUDA_ERROR_INVALID_VALUE: after CUDA_ERROR_OUT_OF_MEMORY"))
+
+
+def test_too_little_memory_to_load_or_start_a_kernel(gpu):
+    from cuda.core._utils.cuda_utils import CUDAError
+
+    gpu.fail_launch = CUDAError("CUDA_ERROR_OUT_OF_MEMORY: The API call failed because ...")
+    with pytest.raises(BackendUnavailableError, match="no memory left for the kernel train; free memory of the GPU"):
+        train()
+    gpu.fail_launch = CUDAError("CUDA_ERROR_LAUNCH_FAILED: ...")
+    with pytest.raises(CUDAError, match="LAUNCH_FAILED"):
+        train()

@@ -157,7 +157,7 @@ def full_memory():
     kept = cuda.device_array(free - 100_000_000, np.uint8)
     yield
     del kept
-    cuda.current_context().deallocations.clear()
+    cuda.current_context().memory_manager.deallocations.clear()  # not those of the context, which are modules
 
 
 def test_too_little_memory_is_an_error_and_leaves_the_model(rng, request):

@@ -9,20 +9,42 @@ from numpy.typing import NDArray
 
 from tsforecast.backends.cuda.plan import ROWS
 from tsforecast.cells import CELLS
+from tsforecast.exceptions import BackendUnavailableError
 from tsforecast.spec import NetworkSpec
 
 LAUNCH_SECONDS = 0.25
 # A low guess of what a block computes in a second, and of the least time that a step of a run takes.
 BLOCK_OPERATIONS, STEP_SECONDS = 3e10, 2e-6
+_OUT_OF_MEMORY = 2, "CUDA_ERROR_OUT_OF_MEMORY"  # numba-cuda's errors have a code, those of cuda.core only a text
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a driver's error says that the device's memory is full."""
+    code, name = _OUT_OF_MEMORY
+    return isinstance(error, MemoryError) or getattr(error, "code", None) == code or str(error).startswith(name)
 
 
 def launch(kernel, grid, threads: int, *arguments) -> None:
-    """Launch a kernel on the default stream; a small grid is no mistake here."""
+    """Launch a kernel on the default stream; a small grid is no mistake here.
+
+    Raises
+    ------
+    BackendUnavailableError
+        The device has no memory left to load the kernel, or for what its threads keep there.
+    """
     with warnings.catch_warnings():
         # By its text: numba-cuda has a class of its own for it, which Numba alone lacks.
         warnings.filterwarnings("ignore", "Grid size .* under-utilization")
         configured = kernel[grid, threads]
-    configured(*arguments)
+    try:
+        configured(*arguments)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise BackendUnavailableError(
+            f"the GPU has no memory left for the kernel {kernel.py_func.__name__}; free memory of the GPU, or use "
+            "device='cpu'. The model is as it was"
+        ) from error
 
 
 def row_tiles(

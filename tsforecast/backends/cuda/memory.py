@@ -9,19 +9,13 @@ import numpy as np
 from numba import cuda
 
 from tsforecast.backends.base import Windows
-from tsforecast.backends.cuda.launches import launch
+from tsforecast.backends.cuda.launches import is_out_of_memory, launch
 from tsforecast.backends.cuda.plan import ROWS, Plan
 from tsforecast.backends.cuda.windows import N_FRAME, THREADS, measure
 from tsforecast.exceptions import BackendUnavailableError
 from tsforecast.spec import NetworkSpec
 
 MOST_KEPT = 4  # sets of windows that stay on the device: of training, of validation, and of a fit before
-_OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether a driver's error says that the device's memory is full."""
-    return isinstance(error, MemoryError) or getattr(error, "code", None) == _OUT_OF_MEMORY
 
 
 class DeviceWindows(NamedTuple):
