@@ -1,6 +1,7 @@
 """Asking for a GPU where something is missing, and where nothing is: the driver is played by a stand-in."""
 
 import json
+import os
 import subprocess
 import sys
 import types
@@ -26,7 +27,7 @@ class Driver:
         return self.init
 
     def cuGetErrorName(self, status, text):
-        text._obj.value = {100: b"CUDA_ERROR_NO_DEVICE"}[status]
+        text._obj.value = {3: b"CUDA_ERROR_NOT_INITIALIZED", 100: b"CUDA_ERROR_NO_DEVICE"}[status]
 
     def cuDriverGetVersion(self, number):
         number._obj.value = self.version
@@ -62,7 +63,8 @@ def machine(monkeypatch):
                 raise RuntimeError("Failure finding libnvvm.so\nin many places")
             return types.SimpleNamespace(load_nvidia_dynamic_lib=lambda library: None)
 
-        monkeypatch.delenv("NUMBA_ENABLE_CUDASIM", raising=False)
+        for variable in ("NUMBA_ENABLE_CUDASIM", "NUMBA_DISABLE_CUDA", "CUDA_VISIBLE_DEVICES"):
+            monkeypatch.delenv(variable, raising=False)
         monkeypatch.setattr(availability, "CDLL", open_library)
         monkeypatch.setattr(availability, "find_spec", lambda name: None if name == missing else name)
         monkeypatch.setattr(availability, "import_module", import_module)
@@ -97,6 +99,45 @@ def test_what_is_missing_is_said_with_how_to_get_it(machine, state, message):
     assert str(caught.value).startswith('device="cuda" cannot be used: ')
     assert 'device="cpu" works everywhere' in str(caught.value)
     assert get_backend("auto").name == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("variable", "driver", "message"),
+    [
+        ("CUDA_VISIBLE_DEVICES", Driver(init=100), r"NO_DEVICE, 100\); CUDA_VISIBLE_DEVICES hides it"),
+        ("NUMBA_DISABLE_CUDA", Driver(), "NUMBA_DISABLE_CUDA is set, .*; unset it"),
+    ],
+)
+def test_what_hides_a_gpu_is_named(machine, monkeypatch, variable, driver, message):
+    machine(driver)
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(BackendUnavailableError, match=message):
+        get_backend("cuda")
+    assert get_backend("auto").name == "cpu"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # since other tests have left threads
+def test_a_fork_of_a_process_that_used_the_gpu_is_told_so(machine):
+    driver = Driver()
+    machine(driver)
+    assert availability.is_available()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        driver.init = 3  # as the driver answers there
+        try:
+            os.write(writing, f"{get_backend('auto').name}: {availability.problem_of_gpu()}".encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reading, 1000).decode() == (
+        "cpu: the NVIDIA driver finds no GPU to use (CUDA_ERROR_NOT_INITIALIZED, 3); if this process was forked "
+        "from one that had used the GPU, start it by spawn instead"
+    )
+    os.close(reading)
+    os.close(writing)
+    assert availability.is_available()
 
 
 def test_with_everything_there(machine):

@@ -28,6 +28,7 @@ LEAST_DRIVER = (13, 0)
 NEEDS = "an NVIDIA GPU of compute capability 8.0 or later, driver release 580 or later (CUDA 13), the extra cuda"
 LIBRARIES = ("cudart", "nvrtc", "nvvm", "nvJitLink")
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+_NOT_INITIALIZED, _NO_DEVICE = 3, 100  # what cuInit returns in a fork of a process that used the GPU, and without one
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,13 @@ class Gpu:
     driver: tuple[int, int]
 
 
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "0") not in ("", "0")
+
+
 def is_simulated() -> bool:
     """Whether Numba's CUDA simulator stands in for a GPU."""
-    return os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
+    return _is_set("NUMBA_ENABLE_CUDASIM")
 
 
 def is_available() -> bool:
@@ -98,10 +103,16 @@ def problem_of_extra() -> str | None:
 @cache
 def find_gpu() -> Gpu:
     """Ask the driver for the first GPU; ``BackendUnavailableError`` says why there is none."""
+    if _is_set("NUMBA_DISABLE_CUDA"):
+        raise BackendUnavailableError("NUMBA_DISABLE_CUDA is set, which keeps numba-cuda from using a GPU; unset it")
     driver = _open_driver()
     status = driver.cuInit(0)
     if status:
-        raise BackendUnavailableError(f"the NVIDIA driver finds no GPU to use ({_error_name(driver, status)})")
+        hint = {
+            _NOT_INITIALIZED: "; if this process was forked from one that had used the GPU, start it by spawn instead",
+            _NO_DEVICE: "; CUDA_VISIBLE_DEVICES hides it" if "CUDA_VISIBLE_DEVICES" in os.environ else "",
+        }.get(status, "")
+        raise BackendUnavailableError(f"the NVIDIA driver finds no GPU to use ({_error_name(driver, status)}){hint}")
     number, count = ctypes.c_int(), ctypes.c_int()
     driver.cuDriverGetVersion(ctypes.byref(number))
     driver.cuDeviceGetCount(ctypes.byref(count))
@@ -120,6 +131,10 @@ def find_gpu() -> Gpu:
         memory=memory.value,
         driver=(number.value // 1000, number.value % 1000 // 10),
     )
+
+
+if hasattr(os, "register_at_fork"):  # a fork cannot use the GPU that this process uses: it has to ask anew
+    os.register_at_fork(after_in_child=find_gpu.cache_clear)
 
 
 def _open_driver():
