@@ -9,8 +9,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from tsforecast.backends.base import StepRule, TrainState, Windows, bound, check_plain, gradient_steps, loss_diverged
+from tsforecast.backends.base import StepRule, TrainState, Windows, check_plain, gradient_steps, loss_diverged
 from tsforecast.backends.cpu import epoch
+from tsforecast.backends.cpu.arguments import check_starts, kernel_data, kernel_rule
 from tsforecast.backends.cpu.cache import is_kept
 from tsforecast.backends.cpu.memory import pack_flat, packed_state, thread_memory, training_memory, work_buffer
 from tsforecast.backends.cpu.plan import (
@@ -26,13 +27,12 @@ from tsforecast.backends.cpu.shapes import CELL_SHAPES
 from tsforecast.backends.cpu.sync import SYNC_SIZE
 from tsforecast.backends.cpu.threads import run_threads, thread_count
 from tsforecast.backends.members import Member
-from tsforecast.spec import LOSSES, SOLVERS, NetworkSpec
+from tsforecast.spec import NetworkSpec
 
 # Rows of a chunk of forecasts: a multiple of every tile's rows; fewer where the states of all steps would be large.
 INFERENCE_ROWS, FEWEST_INFERENCE_ROWS, INFERENCE_NUMBERS = 48, 6, 3_000_000
 EVALUATION_ROWS = 8 * INFERENCE_ROWS
 MOST_THREADS = epoch.MOST_SHARDS
-_NOBODY_FORCED = np.empty((0, 0), np.uint8)
 # Kinds of networks, by the type of ``plan.Net`` and the dtype, whose kernels are loaded: of training, of forecasts.
 _can_train: set[tuple[type, np.dtype]] = set()
 _can_predict: set[tuple[type, np.dtype]] = set()
@@ -160,7 +160,7 @@ class CpuBackend:
         n = len(x_starts)
         plan = inference_plan(spec, n)
         packed = pack_flat(plan, params, plan.n_packed)
-        _check_starts(values, x_starts, spec.row_size)
+        check_starts(values, x_starts, spec.row_size)
         result, carried = np.empty((n, spec.head_size), params.dtype), carried_states(spec, plan, 1, params.dtype)
         sync = np.zeros(SYNC_SIZE, dtype=np.int64)
 
@@ -240,31 +240,3 @@ def _inference_rows(spec: NetworkSpec) -> int:
     _check_supported(spec)
     numbers = spec.n_timesteps * sum(run.inputs + run.units for run in spec.topology.runs)
     return min(INFERENCE_ROWS, max(1, INFERENCE_NUMBERS // numbers // FEWEST_INFERENCE_ROWS) * FEWEST_INFERENCE_ROWS)
-
-
-def kernel_rule(rule: StepRule, spec: NetworkSpec, dtype: np.dtype) -> epoch.Rule:
-    """A rule in numbers, for weights of ``dtype``."""
-    if len(rule.quantiles) != spec.n_quantiles:
-        raise ValueError(f"the rule has {len(rule.quantiles)} quantiles, the network {spec.n_quantiles}")
-    return epoch.Rule(
-        LOSSES[rule.loss], SOLVERS[rule.solver], int(rule.nesterov), float(rule.delta), float(rule.alpha),
-        bound(rule.max_grad_norm), bound(rule.max_grad_value), float(rule.momentum), float(rule.beta_1),
-        float(rule.beta_2), max(float(rule.epsilon), float(np.finfo(dtype).tiny)),
-        np.array(rule.quantiles, dtype=np.float64),
-    )  # fmt: skip
-
-
-def kernel_data(windows: Windows, spec: NetworkSpec) -> epoch.Data:
-    """Windows as kernels see them, after a look at every start."""
-    _check_starts(windows.values, windows.x_starts, spec.row_size)
-    _check_starts(windows.targets, windows.y_starts, (spec.n_outputs - 1) * windows.y_stride + 1)
-    return epoch.Data(
-        windows.values, windows.x_starts, windows.targets, windows.y_starts, windows.y_stride, windows.weights,
-        _NOBODY_FORCED if windows.forced is None else windows.forced,
-    )  # fmt: skip
-
-
-def _check_starts(buffer: NDArray, starts: NDArray[np.int64], width: int) -> None:
-    """Kernels trust their indices, so these are looked at once."""
-    if len(starts) and (starts.min() < 0 or starts.max() + width > len(buffer)):
-        raise IndexError(f"a window of {width} numbers reaches beyond its buffer of {len(buffer)}")

@@ -3,12 +3,12 @@
 Threads. A batch is cut into shards, a number that depends on the batch alone (``shard_count``); thread j takes shards
 j, j + n, ...; then every thread adds up the shards' gradients, in their order, for its own panels, and after the global
 norm is known steps its own panels (``steps``). So the bits do not depend on the number of threads.
+What ``rule``, ``data``, ``state`` and ``memory`` hold stands in ``arguments``.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 
@@ -33,58 +33,6 @@ from tsforecast.backends.cpu.windows import NORM_NONE
 
 DONE, STOPPED, DIVERGED = 0, 1, 2
 ROWS_A_SHARD, MOST_SHARDS = 16, 16
-
-
-class Data(NamedTuple):
-    """Windows as in ``backends.base.Windows``."""
-
-    values: np.ndarray
-    x_starts: np.ndarray
-    targets: np.ndarray
-    y_starts: np.ndarray
-    y_stride: int
-    weights: np.ndarray
-    forced: np.ndarray  # [N,K] uint8, or [0,0]
-
-
-class Rule(NamedTuple):
-    """A ``StepRule`` in numbers; ``max_norm, max_value`` are infinite for no clipping; ``quantiles [Q]`` float64."""
-
-    loss: int
-    solver: int
-    nesterov: int
-    delta: float
-    alpha: float
-    max_norm: float
-    max_value: float
-    momentum: float
-    beta_1: float
-    beta_2: float
-    epsilon: float
-    quantiles: np.ndarray
-
-
-class State(NamedTuple):
-    """What a step changes, packed as ``plan.Plan`` says: weights ``[n_packed]``, ``m, v [n_gradient]``."""
-
-    weights: np.ndarray
-    m: np.ndarray
-    v: np.ndarray
-
-
-class Memory(NamedTuple):
-    """Scratch: a work buffer, frames and bases a thread; a packed gradient a shard; sums of shards and of columns."""
-
-    work: np.ndarray  # [threads, n_work]
-    frame: np.ndarray  # [threads, rows, 2] float64
-    base: np.ndarray  # [threads, rows, K] float64
-    scalars: np.ndarray  # [threads, N_SCALARS]
-    shard_gradients: np.ndarray  # [shards, n_gradient]
-    shard_losses: np.ndarray  # [shards] float64
-    norms: np.ndarray  # [panel columns] float64
-    penalties: np.ndarray  # [panel columns] float64
-    totals: np.ndarray  # [3] float64 out: sum of loss*weight, sum of weights, steps taken
-    carried: np.ndarray  # [rows of a batch, .] states of a stateful network, zeros before the first batch; else [0,0]
 
 
 def shard_count(n_rows):

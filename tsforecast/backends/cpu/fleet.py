@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from tsforecast.backends.base import StepRule, Windows, gradient_steps
 from tsforecast.backends.cpu import epoch, member
-from tsforecast.backends.cpu.backend import EVALUATION_ROWS, INFERENCE_ROWS, inference_plan, kernel_data, kernel_rule
+from tsforecast.backends.cpu.arguments import State, kernel_data, kernel_rule
+from tsforecast.backends.cpu.backend import EVALUATION_ROWS, INFERENCE_ROWS, inference_plan
 from tsforecast.backends.cpu.memory import aligned_zeros, thread_memory, training_memory, work_buffer
 from tsforecast.backends.cpu.plan import TRAINING, make_plan, operations
 from tsforecast.backends.cpu.sync import SYNC_SIZE
@@ -106,7 +107,7 @@ class _Chunk:
         """One thread's part."""
         plan, held_plan, dtype = self._plan, self._held_plan, self._dtype
         n = plan.net.n_gradient
-        states = [epoch.State(*(aligned_zeros(size, dtype=dtype) for size in (plan.n_packed, n, n))) for _ in range(2)]
+        states = [State(*(aligned_zeros(size, dtype=dtype) for size in (plan.n_packed, n, n))) for _ in range(2)]
         n_rows = int(np.diff(self._arrays.rows).max())
         n_batches = max(m.factors.shape[1] for m in self._members)
         with work_buffer(plan.n_work + held_plan.n_work, dtype) as work:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tsforecast.backends.cpu import epoch
+from tsforecast.backends.cpu.arguments import Data, Memory, State
 from tsforecast.backends.cpu.borrow import borrowed
 from tsforecast.backends.cpu.epoch import DONE, STOPPED
 from tsforecast.backends.cpu.jit import entry, inlined, kernel
@@ -66,10 +67,10 @@ class Members(NamedTuple):
 class Desk(NamedTuple):
     """What one thread works with; weights and moments are packed."""
 
-    state: epoch.State
-    before: epoch.State  # as the last epoch left it
+    state: State
+    before: State  # as the last epoch left it
     best: np.ndarray  # [n_gradient] weights of the best epoch
-    memory: epoch.Memory
+    memory: Memory
     held_work: np.ndarray
     held_frame: np.ndarray
     held_base: np.ndarray
@@ -106,7 +107,7 @@ def _borrowed_networks(n):
 
 @inlined
 def _borrowed_data(data):
-    return epoch.Data(
+    return Data(
         borrowed(data.values), borrowed(data.x_starts), borrowed(data.targets), borrowed(data.y_starts), data.y_stride,
         borrowed(data.weights), borrowed(data.forced),
     )  # fmt: skip
@@ -114,7 +115,7 @@ def _borrowed_data(data):
 
 @inlined
 def _borrowed_state(state):
-    return epoch.State(borrowed(state.weights), borrowed(state.m), borrowed(state.v))
+    return State(borrowed(state.weights), borrowed(state.m), borrowed(state.v))
 
 
 @inlined
@@ -122,7 +123,7 @@ def _borrowed_desk(desk):
     memory = desk.memory
     return Desk(
         _borrowed_state(desk.state), _borrowed_state(desk.before), borrowed(desk.best),
-        epoch.Memory(
+        Memory(
             borrowed(memory.work), borrowed(memory.frame), borrowed(memory.base), borrowed(memory.scalars),
             borrowed(memory.shard_gradients), borrowed(memory.shard_losses), borrowed(memory.norms),
             borrowed(memory.penalties), borrowed(memory.totals), borrowed(memory.carried),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tsforecast.backends.base import TrainState
 from tsforecast.backends.cpu import epoch
+from tsforecast.backends.cpu.arguments import Memory, State
 from tsforecast.backends.cpu.lanes import LANES
 from tsforecast.backends.cpu.optimizers import N_SCALARS
 from tsforecast.backends.cpu.plan import Plan
@@ -50,12 +51,12 @@ def thread_memory(plan: Plan, work: NDArray) -> tuple[NDArray, NDArray, NDArray]
     return work, np.empty((len(work), plan.rows, 2)), np.empty((len(work), plan.rows, plan.net.n_outputs))
 
 
-def training_memory(plan: Plan, work: NDArray, n_shards: int, carried: NDArray) -> epoch.Memory:
+def training_memory(plan: Plan, work: NDArray, n_shards: int, carried: NDArray) -> Memory:
     """Scratch of a training epoch; ``work`` says how many threads there are, ``carried`` is that of ``plan``."""
     work, frame, base = thread_memory(plan, work)
     dtype = work.dtype
     n_columns = int(plan.panels[-1, P_COLUMN] + plan.panels[-1, P_VECTORS] * LANES)
-    return epoch.Memory(
+    return Memory(
         work, frame, base, np.empty((len(work), N_SCALARS), dtype),
         aligned_zeros(n_shards, plan.net.n_gradient, dtype=dtype), np.zeros(n_shards), np.zeros(n_columns),
         np.zeros(n_columns), np.zeros(3), carried,
@@ -69,9 +70,7 @@ def pack_flat(plan: Plan, flat: NDArray, size: int) -> NDArray:
     return packed
 
 
-def packed_state(plan: Plan, state: TrainState) -> epoch.State:
+def packed_state(plan: Plan, state: TrainState) -> State:
     """The state as kernels see it."""
     n = plan.net.n_gradient
-    return epoch.State(
-        pack_flat(plan, state.params, plan.n_packed), pack_flat(plan, state.m, n), pack_flat(plan, state.v, n)
-    )
+    return State(pack_flat(plan, state.params, plan.n_packed), pack_flat(plan, state.m, n), pack_flat(plan, state.v, n))
