@@ -12,6 +12,7 @@ from tsforecast.backends.base import StepRule, Windows, gradient_steps
 from tsforecast.backends.cpu import epoch, member
 from tsforecast.backends.cpu.arguments import State, kernel_data, kernel_rule
 from tsforecast.backends.cpu.backend import EVALUATION_ROWS, INFERENCE_ROWS, inference_plan
+from tsforecast.backends.cpu.desk import Desk, Members, Networks
 from tsforecast.backends.cpu.memory import aligned_zeros, thread_memory, training_memory, work_buffer
 from tsforecast.backends.cpu.plan import TRAINING, make_plan, operations
 from tsforecast.backends.cpu.sync import SYNC_SIZE
@@ -78,7 +79,7 @@ class _Chunk:
         self._plan = make_plan(spec, most_rows, TRAINING, gradient_steps(spec, rule))
         self._held_plan = inference_plan(spec, INFERENCE_ROWS)
         plan, held_plan = self._plan, self._held_plan
-        networks = member.Networks(
+        networks = Networks(
             plan.net, plan.layers, plan.panels, plan.columns, plan.runs, held_plan.net, held_plan.layers
         )
         data, rows = _joined([m.windows for m in members], dtype)
@@ -113,7 +114,7 @@ class _Chunk:
         with work_buffer(plan.n_work + held_plan.n_work, dtype) as work:
             held_work, held_frame, held_base = thread_memory(held_plan, work[plan.n_work :])
             memory = training_memory(plan, work[: plan.n_work], self._n_shards, np.empty((0, 0), dtype))
-            desk = member.Desk(
+            desk = Desk(
                 *states, aligned_zeros(n, dtype=dtype), memory,
                 held_work[0], held_frame[0], held_base[0], np.empty(n_rows, np.int64), np.empty(3 * n_rows, np.int64),
                 np.empty(n_batches), np.empty(1),
@@ -153,7 +154,7 @@ def _one_buffer(parts: list[tuple[NDArray, NDArray]]) -> tuple[NDArray, NDArray]
     return np.concatenate(buffers), np.concatenate([s + offset for s, offset in zip(starts, offsets, strict=True)])
 
 
-def _member_arrays(members: list[Member], rows: NDArray, held: NDArray) -> member.Members:
+def _member_arrays(members: list[Member], rows: NDArray, held: NDArray) -> Members:
     """What members have of their own, and room for what comes of them."""
     n = len(members)
 
@@ -165,7 +166,7 @@ def _member_arrays(members: list[Member], rows: NDArray, held: NDArray) -> membe
     places = dict(zip(schedules, ends, strict=False))
     shape = n, max(len(m.factors) for m in members)
     held_weight = [1.0 if m.val is None else math.fsum(m.val.weights.astype(np.float64)) for m in members]
-    return member.Members(
+    return Members(
         rows=rows, held=held, held_weight=column(held_weight, np.float64),
         batch_size=column(m.batch_size for m in members), first_epoch=column(m.first_epoch for m in members),
         n_epochs=column(len(m.factors) for m in members), patience=column(m.patience for m in members),
