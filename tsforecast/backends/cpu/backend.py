@@ -33,7 +33,7 @@ from tsforecast.spec import NetworkSpec
 INFERENCE_ROWS, FEWEST_INFERENCE_ROWS, INFERENCE_NUMBERS = 48, 6, 3_000_000
 EVALUATION_ROWS = 8 * INFERENCE_ROWS
 MOST_THREADS = epoch.MOST_SHARDS
-# Kinds of networks, by the type of ``plan.Net`` and the dtype, whose kernels are loaded: of training, of forecasts.
+# Kinds of networks, by the type of ``net.Net`` and the dtype, whose kernels are loaded: of training, of forecasts.
 _can_train: set[tuple[type, np.dtype]] = set()
 _can_predict: set[tuple[type, np.dtype]] = set()
 SUPPORTED_CELLS = tuple(CELL_SHAPES)  # of the keys of cells.CELLS

@@ -26,7 +26,7 @@ _NAMES = {
     epoch.DONE: "done", member.EXHAUSTED: "exhausted", epoch.DIVERGED: "diverged", member.NOT_FINITE: "not finite",
     epoch.STOPPED: "stopped", member.WAITING: "waiting",
 }  # fmt: skip
-_compiled: set[tuple[type, np.dtype]] = set()  # kinds of networks, by the type of ``plan.Net`` and the dtype
+_compiled: set[tuple[type, np.dtype]] = set()  # kinds of networks, by the type of ``net.Net`` and the dtype
 
 
 def train_fleet(spec: NetworkSpec, rule: StepRule, members: Sequence[Member], n_jobs: int) -> None:
