@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tsforecast.backends.cpu import decoder, links, noisy, pooling
+from tsforecast.backends.cpu import decoder, links, noisy, pooling, run
 from tsforecast.backends.cpu.future import read_future
 from tsforecast.backends.cpu.jit import inlined
 from tsforecast.backends.cpu.lanes import LANES
@@ -67,7 +67,7 @@ def forward(
             if t > 0:
                 copy_row(work, layer[C] + n_steps * rows * layer[STATES], work, layer[C], rows * layer[STATES])
                 n_steps = layer[TAPE]
-            noisy.forward(
+            run.forward(
                 net, noise, layers, i, t, work, 0, n_steps, n_steps, rows, layer[IN], layer[UNITS],
                 tail(weights, layer[W]), tail(weights, layer[EXTRA]), tail(work, layer[XH] + t * rows * layer[ROW]),
                 tail(work, layer[C]), tail(work, layer[GATES]), tail(work, layer[KEPT]),
@@ -116,7 +116,7 @@ def step(net, layers, B, weights, work):
 @inlined
 def _infer_layer(net, layers, i, B, weights, work):
     layer = layers[i]
-    noisy.infer(
+    run.infer(
         net, layers, i, work, layer[STEPS], B * layer[DILATION], layer[IN], layer[UNITS], tail(weights, layer[W]),
         tail(weights, layer[EXTRA]), tail(work, layer[XH]), tail(work, layer[C]), tail(work, layer[GATES]),
     )  # fmt: skip
@@ -154,7 +154,7 @@ def backward(
         decoder.hand_back((net, layers, i, B, work))
         xh = layer[XH] + (layer[STEPS] - layer[TAPE]) * B * layer[DILATION] * layer[ROW]
         noisy.drop_gradient((net, noise, layers, i, B, work))
-        noisy.backward(
+        run.backward(
             net, noise, layers, i, work, 0, layer[TAPE], layer[TAPE], B * layer[DILATION], layer[IN], layer[UNITS],
             tail(weights, layer[WH_T]), tail(weights, max(0, layer[WX_T])), tail(weights, layer[EXTRA]),
             tail(work, xh), tail(work, layer[C]), tail(work, layer[KEPT]), tail(work, layer[GATES]),

@@ -1,8 +1,7 @@
 """Runs under noise: step by step where something happens between the steps, and what they pass upwards.
 
-The type of ``net`` tells whether there is noise; a network without it gets its cell's kernels, and nothing of this is
-compiled. Recurrent dropout and zoneout need nothing of a cell but kernels that can go step by step: between two steps
-stands, with k and mask as in ``backends.reference.noise``::
+Recurrent dropout and zoneout need nothing of a cell but kernels that can go step by step: between two steps stands,
+with k and mask as in ``backends.reference.noise``::
 
     1a   h'_t     = k h'_{t-1} + (1 - k) h_t        h_t, c_t: what the cell has made of h'_{t-1} mask and c'_{t-1}
     1b   c'_t     = k c'_{t-1} + (1 - k) c_t
@@ -23,7 +22,7 @@ from __future__ import annotations
 import numpy as np
 
 from tsforecast.backends.cpu import cells
-from tsforecast.backends.cpu.jit import inlined, kernel, twin_of
+from tsforecast.backends.cpu.jit import inlined, kernel
 from tsforecast.backends.cpu.noise import (
     EXPECTED,
     add_row,
@@ -119,7 +118,7 @@ def _after_step(
 
 
 @kernel
-def _forward(net, noise, layers, i, before, work, first, last, T, n, D, H, w, extra, xh, c, gates, kept):
+def forward(net, noise, layers, i, before, work, first, last, T, n, D, H, w, extra, xh, c, gates, kept):
     """All steps of a turn; ``before`` it come as many steps of the run. Buffers as in ``lstm.forward``."""
     layer = layers[i]
     if before == 0:
@@ -195,11 +194,11 @@ def _after_step_back(net, layer, t, n, work):
 
 
 @kernel
-def _backward(
+def backward(
     net, noise, layers, i, work, first, last, T, n, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step,
     want_dx, want_state, dh, dc, dz, dx, dw, dextra,
 ):  # fmt: skip
-    """Undo ``_forward`` for all steps of the tape; buffers as in ``lstm.backward``."""
+    """Undo ``forward`` for all steps of the tape; buffers as in ``lstm.backward``."""
     layer = layers[i]
     if _goes_by_steps(net):
         for t in range(last - 1, first - 1, -1):
@@ -220,7 +219,7 @@ def _backward(
 
 
 @kernel
-def _infer(net, layers, i, work, T, n, D, H, w, extra, xh, c, z):
+def infer(net, layers, i, work, T, n, D, H, w, extra, xh, c, z):
     """Lines 1a and 1b as they are expected; buffers as in ``lstm.infer``."""
     layer, one = layers[i], np.int64(1)
     Hp, S = layer[PADDED], layer[ROW]
@@ -238,50 +237,4 @@ def _infer(net, layers, i, work, T, n, D, H, w, extra, xh, c, z):
                 mix_row(False, 0, net.zoneout, Hp, work, before, c_row, c_row)  # 1b
 
 
-def _call(name, arguments, n_own):
-    """Signature and code of a call of the noisy kernel, or of the cell's one, which lacks some first arguments."""
-    kind = arguments[0].instance_class
-    if kind.noisy:
-        return cells.call(_NOISY[name], arguments, 0)
-    return cells.call(getattr(cells.kernels_of(kind), name), arguments, n_own)
-
-
-def _plain(name, n_own):
-    def run(net, *arguments):
-        if type(net).noisy:
-            _NOISY[name](net, *arguments)
-        else:
-            getattr(cells.kernels_of(type(net)), name)(*arguments[n_own - 1 :])
-
-    return run
-
-
-_NOISY = {"infer": _infer, "forward": _forward, "backward": _backward}
 drop_gradient = optional(lambda net: _drop_gradient if net.noisy else None)
-
-
-@twin_of(_plain("infer", 4))
-def infer(typingctx, net, layers, i, work, T, n, D, H, w, extra, xh, c, z):
-    """Run ``i`` in inference."""
-    return _call("infer", (net, layers, i, work, T, n, D, H, w, extra, xh, c, z), 4)
-
-
-@twin_of(_plain("forward", 6))
-def forward(typingctx, net, noise, layers, i, before, work, first, last, T, n, D, H, w, extra, xh, c, gates, kept):
-    """Steps ``first..last-1`` of a turn of T steps of run ``i``, which has as many steps ``before`` it."""
-    return _call(
-        "forward", (net, noise, layers, i, before, work, first, last, T, n, D, H, w, extra, xh, c, gates, kept), 6
-    )
-
-
-@twin_of(_plain("backward", 5))
-def backward(
-    typingctx, net, noise, layers, i, work, first, last, T, n, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout,
-    every_step, want_dx, want_state, dh, dc, dz, dx, dw, dextra,
-):  # fmt: skip
-    """The way back through the steps ``first..last-1`` of the T that run ``i`` keeps."""
-    return _call(
-        "backward",
-        (net, noise, layers, i, work, first, last, T, n, D, H, wh_t, wx_t, extra, xh, c, kept, gates, dout, every_step,
-         want_dx, want_state, dh, dc, dz, dx, dw, dextra), 5,
-    )  # fmt: skip
