@@ -13,7 +13,7 @@ from functools import partial, reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from tsforecast.backends.approximation import LOG2_E, MANTISSA_BITS, POLYNOMIAL, clamp_of
+from tsforecast.backends.plain_activations import decay, exp, sigmoid_denominator, squash, tanh
 from tsforecast.backends.reference.layer_norm import EPSILON
 from tsforecast.backends.rounding import fma
 
@@ -61,14 +61,14 @@ def _lstm(
         tanhs = "g" if input_activation else ""
         squashed = [gate for gate in columns if gate in z and (gate != "g" or tanhs)]
         kinds = ["t" if gate in tanhs else "s" for gate in squashed]
-        z |= dict(zip(squashed, _squash(kinds, [z[gate] for gate in squashed]), strict=True))  # 2a 2b
+        z |= dict(zip(squashed, squash(kinds, [z[gate] for gate in squashed]), strict=True))  # 2a 2b
         i, g = z.get("i", one), z["g"]
         f = one - i if coupled else z.get("f", one)
         c = fma(f, c, i * g)  # 3a
         if "w_c" in p:
-            o, s = _squash(["s", "t"], [fma(w_o, c, z_o), c])  # 3b 4a
+            o, s = squash(["s", "t"], [fma(w_o, c, z_o), c])  # 3b 4a
         else:
-            o, s = z.get("o", one), _tanh(c) if output_activation else c
+            o, s = z.get("o", one), tanh(c) if output_activation else c
         h, fed_back = o * s, [i, f, o]  # 4b
         states.append(h)
     return states
@@ -81,10 +81,10 @@ def _slstm(x: list[Array], p: Params) -> list[Array]:
     for x_t in x:
         sums = chain([x_t, one[:, :1], h], [p["w_x"], p["b"][None], p["w_h"]])  # 1a
         a_i, a_f, a_z, a_o = np.split(sums, 4, axis=1)
-        k, o, z = _squash(["s", "s", "t"], [np.where(a_f > 0, a_f, 0 - a_f), a_o, a_z])  # 2d
+        k, o, z = squash(["s", "s", "t"], [np.where(a_f > 0, a_f, 0 - a_f), a_o, a_z])  # 2d
         past = m + np.where(a_f > 0, 0, a_f)  # 2a
         ahead = past - a_i
-        e = _decay(ahead)  # 2b
+        e = decay(ahead)  # 2b
         is_past = (ahead > 0) & (n > 0)
         i, f, m = np.where(is_past, e, one), np.where(is_past, one, e) * k, np.where(is_past, past, a_i)  # 2c
         n = fma(f, n, i)  # 3a
@@ -103,8 +103,8 @@ def _gru(x: list[Array], p: Params) -> list[Array]:
         sums = chain([x_t, one], [p["w_x"], p["b"][None]])  # 1a
         rz = chain([h], [p["w_h"][:, : 2 * units]], sums[:, : 2 * units])  # 1b
         m = chain([h], [p["w_h"][:, 2 * units :]], np.tile(p["b_h"], (len(h), 1)))  # 1b
-        r, z = _squash(["s", "s"], np.split(rz, 2, axis=1))  # 2a
-        n = _tanh(fma(r, m, sums[:, 2 * units :]))  # 2b
+        r, z = squash(["s", "s"], np.split(rz, 2, axis=1))  # 2a
+        n = tanh(fma(r, m, sums[:, 2 * units :]))  # 2b
         h = fma(z, h - n, n)  # 3a
         states.append(h)
     return states
@@ -120,10 +120,10 @@ def _minimal(x: list[Array], p: Params, is_lstm: bool) -> list[Array]:
         if is_lstm:
             x_i, x_f = (0 - a for a in gates)
             beyond = np.maximum(np.maximum(x_i, x_f), 37.0) - 37.0
-            above_i, above_f = (one + _exp(x - beyond, 37.0) for x in (x_i, x_f))  # 2c
+            above_i, above_f = (one + exp(x - beyond, 37.0) for x in (x_i, x_f))  # 2c
             w = above_f * (one / (above_i + above_f))
         else:
-            w = one / _sigmoid_denominator(gates[0])  # 2b
+            w = one / sigmoid_denominator(gates[0])  # 2b
         h = fma(w, g - h, h)  # 3a
         states.append(h)
     return states
@@ -136,9 +136,9 @@ def _layer_norm_lstm(x: list[Array], p: Params) -> list[Array]:
     for x_t in x:
         u, v = (_standardised(np.split(chain([a], [w]), 4, axis=1)) for a, w in ((x_t, p["w_x"]), (h, p["w_h"])))  # 1
         g_x, g_h, b = (np.split(p[name], 4) for name in ("g_x", "g_h", "b"))
-        i, f, g, o = _squash([*"ssts"], [fma(g_x[k], u[k], fma(g_h[k], v[k], b[k])) for k in range(4)])  # 2a 2b
+        i, f, g, o = squash([*"ssts"], [fma(g_x[k], u[k], fma(g_h[k], v[k], b[k])) for k in range(4)])  # 2a 2b
         c = fma(f, c, i * g)  # 3a
-        h = o * _tanh(fma(p["g_c"], _standardised([c])[0], p["b_c"]))  # 4a 4b 4c
+        h = o * tanh(fma(p["g_c"], _standardised([c])[0], p["b_c"]))  # 4a 4b 4c
         states.append(h)
     return states
 
@@ -153,9 +153,9 @@ def _layer_norm_gru(x: list[Array], p: Params) -> list[Array]:
             for a_r, a_z, a_n in (np.split(chain([a], [w]), 3, axis=1) for a, w in ((x_t, p["w_x"]), (h, p["w_h"])))
         )  # 1a 1b 1c
         (*g_x, g_xn), (*g_h, g_hn), (*b, b_n) = (np.split(p[name], 3) for name in ("g_x", "g_h", "b"))
-        r, z = _squash(["s", "s"], [fma(g_x[k], u[k], fma(g_h[k], v[k], b[k])) for k in range(2)])  # 2a
+        r, z = squash(["s", "s"], [fma(g_x[k], u[k], fma(g_h[k], v[k], b[k])) for k in range(2)])  # 2a
         m = fma(g_hn, v_n, p["b_h"])  # 2b
-        n = _tanh(fma(r, m, fma(g_xn, u_n, b_n)))  # 2c
+        n = tanh(fma(r, m, fma(g_xn, u_n, b_n)))  # 2c
         h = fma(z, h - n, n)  # 3a
         states.append(h)
     return states
@@ -188,7 +188,7 @@ def _rnn(x: list[Array], p: Params, rectified: bool) -> list[Array]:
     one, states = np.ones((len(h), 1), h.dtype), []
     for x_t in x:
         a = chain([x_t, one, h], [p["w_x"], p["b"][None], p["w_h"]])  # 1a
-        h = np.where(a <= 0, a.dtype.type(0), a) if rectified else _tanh(a)  # 2a
+        h = np.where(a <= 0, a.dtype.type(0), a) if rectified else tanh(a)  # 2a
         states.append(h)
     return states
 
@@ -212,67 +212,3 @@ LAYERS: dict[str, Layer] = {
     "rnn_tanh": partial(_rnn, rectified=False),
     "rnn_relu": partial(_rnn, rectified=True),
 }
-
-
-def _squash(kinds: list[str], values: list[Array]) -> list[Array]:
-    """``activations._squash``: "s"igmoids and "t"anhs of 2 to 4 values, which share one division."""
-    fractions = [
-        _tanh_fraction(x) if kind == "t" else (None, _sigmoid_denominator(x))
-        for kind, x in zip(kinds, values, strict=True)
-    ]
-    below = [denominator for _, denominator in fractions]
-    pairs = [below[k] * below[k + 1] if k + 1 < len(below) else below[k] for k in range(0, len(below), 2)]
-    r = 1 / (pairs[0] if len(pairs) == 1 else pairs[0] * pairs[1])
-    over_pairs = [r] if len(pairs) == 1 else [r * pairs[1], r * pairs[0]]
-    overs = []
-    for k, over in enumerate(over_pairs):
-        own = below[2 * k : 2 * k + 2]
-        overs += [over] if len(own) == 1 else [over * own[1], over * own[0]]
-    return [over if above is None else above * over for (above, _), over in zip(fractions, overs, strict=True)]
-
-
-def _tanh(x: Array) -> Array:
-    above, below = _tanh_fraction(x)
-    return above / below
-
-
-def _reduced(x: Array, slope: float, bound: float | None = None) -> tuple[Array, Array, Array]:
-    """N as the low bits of an integer, f and q(f) of t = slope x = n + f, with x up to ``bound`` in size."""
-    dtype = x.dtype.type
-    bound, factor = dtype(clamp_of(x.dtype.name, slope) if bound is None else bound), dtype(slope)
-    x = np.where(x > bound, bound, x)
-    x = np.where(x < -bound, -bound, x)
-    magic = dtype(1.5 * 2.0 ** MANTISSA_BITS[x.dtype.name])
-    shifted = fma(x, factor, magic)
-    f = fma(x, factor, magic - shifted)
-    *rest, last = POLYNOMIAL[x.dtype.name]
-    q = np.full_like(x, last)
-    for coefficient in reversed(rest):
-        q = fma(q, f, dtype(coefficient))
-    return shifted.view(f"i{x.itemsize}"), f, q
-
-
-def _times_power(y: Array, n: Array) -> Array:
-    """Multiply y by 2^n by adding to its exponent."""
-    return (y.view(n.dtype) + (n << MANTISSA_BITS[y.dtype.name])).view(y.dtype)
-
-
-def _decay(x: Array) -> Array:
-    return _exp(np.where(x < 0, x, 0 - x))
-
-
-def _exp(x: Array, bound: float | None = None) -> Array:
-    n, f, q = _reduced(x, LOG2_E, bound)
-    return _times_power(fma(f, q, np.ones_like(f)), n)
-
-
-def _sigmoid_denominator(x: Array) -> Array:
-    n, f, q = _reduced(x, -LOG2_E)
-    return _times_power(fma(f, q, np.ones_like(f)), n) + x.dtype.type(1)
-
-
-def _tanh_fraction(x: Array) -> tuple[Array, Array]:
-    n, f, q = _reduced(x, 2.0 * LOG2_E)
-    power = _times_power(np.ones_like(f), n)
-    e = fma(power, f * q, power - x.dtype.type(1))
-    return e, e + x.dtype.type(2)
