@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import re
 import warnings
 
 import numpy as np
@@ -10,7 +11,7 @@ from fake_driver import PROCESSORS, machine
 
 from tsforecast import BackendUnavailableError, LSTMRegressor, fit_many
 from tsforecast.backends.base import StepRule, TrainState, Windows
-from tsforecast.backends.cuda import availability, launches
+from tsforecast.backends.cuda import availability, launches, memory
 from tsforecast.backends.cuda.launches import is_out_of_memory
 from tsforecast.spec import NetworkSpec
 
@@ -148,3 +149,45 @@ def test_too_little_memory_to_load_or_start_a_kernel(gpu):
     gpu.fail_launch = CUDAError("CUDA_ERROR_LAUNCH_FAILED: ...")
     with pytest.raises(CUDAError, match="LAUNCH_FAILED"):
         train()
+
+
+def test_blocks_take_what_memory_is_left(gpu, monkeypatch):
+    monkeypatch.setattr(memory, "SPARE", 1 << 16)
+    train(units=64, n=600, batch_size=512, n_timesteps=24)
+    blocks, sizes = [], [600_000, *range(1 << 20, 30 << 20, 3 << 20)]
+    for gpu.capacity in sizes:
+        gc.collect()
+        gpu.context.memory_manager.deallocations.clear()
+        train(units=64, n=600, batch_size=512, n_timesteps=24)
+        blocks.append(gpu.launches[-1].config.grid[0])
+    assert (blocks[0], blocks[-1]) == (1, 128)
+    assert blocks == sorted(blocks)
+    gpu.capacity = 420_000
+    with pytest.raises(BackendUnavailableError, match=r"tile of 4 windows needs 0.2 MiB .* left. No batch_size"):
+        train(units=64, n=600, batch_size=512, n_timesteps=24)
+
+
+@pytest.mark.parametrize("capacity", [24 << 20, 40 << 20, 70 << 20])
+def test_a_batch_that_is_said_to_fit_fits(gpu, monkeypatch, capacity):
+    monkeypatch.setattr(memory, "SPARE", 1 << 16)
+    gpu.capacity = capacity
+    with pytest.raises(BackendUnavailableError, match="batch of 512 windows needs") as caught:
+        train(units=200, n=600, batch_size=512, n_timesteps=24)
+    batch_size = int(re.search(r"batch_size=(\d+) would fit", str(caught.value))[1])
+    del caught  # whose frames hold what the first try had allocated
+    gc.collect()
+    train(units=200, n=600, batch_size=batch_size, n_timesteps=24)
+    assert gpu.launches[-1].arguments["batch_rows"][1] == batch_size
+
+
+def test_too_little_memory_leaves_model_and_weights(gpu, rng, monkeypatch):
+    monkeypatch.setattr(memory, "SPARE", 1 << 16)
+    X, y = rng.normal(size=(200, 12)), rng.normal(size=200)
+    model = LSTMRegressor(8, max_iter=1, device="cuda", random_state=0).fit(X, y)
+    expected = model.set_params(device="reference").predict(X)
+    gpu.capacity = 100_000
+    with pytest.raises(BackendUnavailableError, match=r"MiB left.* model is as it was"):
+        model.set_params(device="cuda", hidden_layer_sizes=128).fit(X, y)
+    np.testing.assert_array_equal(model.set_params(device="reference").predict(X), expected)
+    with pytest.raises(BackendUnavailableError, match="MiB left"):
+        fit_many([LSTMRegressor(128, device="cuda")], [X], [y])

@@ -20,7 +20,7 @@ from tsforecast.backends.cuda.memory import DeviceWindows, Store, check_starts, 
 from tsforecast.backends.cuda.noise import step_keys, words
 from tsforecast.backends.cuda.optimizers import rule_codes, rule_scalars, schedule
 from tsforecast.backends.cuda.plan import INFERENCE, ROWS, TRAINING, WIDEST_OF_A_BLOCK, Plan, is_wide, padded_size
-from tsforecast.backends.cuda.setup import Setup, check_float32, set_up
+from tsforecast.backends.cuda.setup import check_float32, plan_for, set_up
 from tsforecast.backends.members import Member
 from tsforecast.exceptions import BackendUnavailableError
 from tsforecast.spec import NetworkSpec
@@ -73,13 +73,13 @@ class CudaBackend:
         """
         batch_size = min(batch_size, len(order))
         n_params = spec.n_params
-        setup = set_up(self._store, spec, state.params.dtype, TRAINING, batch_size, self.n_processors, n_params)
-        data, table, frames = self._data(spec, setup.plan, windows)
+        plan = plan_for(spec, state.params.dtype, TRAINING, batch_size)
+        data, table, frames = self._data(spec, plan, windows)
         first_rows = np.arange(0, len(order), batch_size)
         weight_sums = np.add.reduceat(windows.weights[order].astype(np.float64), first_rows)
         batch_rows = np.stack([first_rows, np.diff(first_rows, append=len(order))], axis=1).astype(np.int32)
         fixed = (
-            table, self._store.upload("is_weight", setup.plan.is_weight), *data, frames,
+            table, self._store.upload("is_weight", plan.is_weight), *data, frames,
             self._store.upload("order", order.astype(np.int32)),
         )  # fmt: skip
         steps = state.step + np.cumsum(weight_sums != 0.0)
@@ -88,6 +88,7 @@ class CudaBackend:
         device_state = [self._store.upload(n, a) for n, a in (("w", state.params), ("m", state.m), ("v", state.v))]
         losses = self._store.room("losses", len(scalars))
         done = self._store.room("done", 1, np.int32)
+        setup = set_up(self._store, spec, plan, TRAINING, batch_size, self.n_processors, n_params)
         n_done, n_at_once = 0, setup.batches_at_once(batch_size)
         for first in range(0, len(scalars), n_at_once):
             some = slice(first, first + n_at_once)
@@ -98,7 +99,7 @@ class CudaBackend:
                 self._store.upload("keys", keys[some]),
                 self._store.upload("begins", np.zeros(1, np.int32)),
                 self._store.upload("ends", np.full(1, n_batches, np.int32)),
-                *self._rule(rule, spec), *device_state, setup.gradients, setup.work, setup.plan.n_work, setup.totals,
+                *self._rule(rule, spec), *device_state, setup.gradients, setup.work, plan.n_work, setup.totals,
                 losses[first:], done,
             )  # fmt: skip
             n_done += int(done.copy_to_host()[0])
@@ -136,11 +137,11 @@ class CudaBackend:
     ) -> float:
         """Weighted mean loss over all windows, without penalty and without learning."""
         spec = spec.without_dropout
-        setup = self._inference(spec, params, len(windows))
-        data, table, frames = self._data(spec, setup.plan, windows)
+        plan = plan_for(spec, params.dtype, INFERENCE, len(windows))
+        data, table, frames = self._data(spec, plan, windows)
         losses = self._store.room("tile_losses", -(-len(windows) // ROWS))
         n_tiles = self._infer(
-            setup, len(windows), (table, *data, frames), self._rule(rule, spec), params, losses,
+            spec, plan, len(windows), (table, *data, frames), self._rule(rule, spec), params, losses,
             self._store.room("no_forecasts", 1), with_losses=True,
         )  # fmt: skip
         return math.fsum(losses.copy_to_host()[:n_tiles]) / math.fsum(windows.weights.astype(np.float64))
@@ -158,13 +159,13 @@ class CudaBackend:
         check_starts(values, x_starts, spec.n_timesteps * spec.n_features)
         if n == 0:
             return np.empty((0, spec.head_size), dtype=params.dtype)
-        setup = self._inference(spec, params, n)
+        plan = plan_for(spec, params.dtype, INFERENCE, n)
         on_device, starts = put("values", values.astype(np.float32, copy=False)), put("x_starts", x_starts)
-        table = put("table", setup.plan.table)
+        table = put("table", plan.table)
         frames = frames_of(spec, table, on_device, starts, n)
         forecasts = self._store.room("forecasts", n * spec.head_size)
         self._infer(
-            setup, n, (table, on_device, starts, on_device, starts, 1, on_device, frames),
+            spec, plan, n, (table, on_device, starts, on_device, starts, 1, on_device, frames),
             self._rule(StepRule(quantiles=(0.5,) * spec.n_quantiles), spec), params,
             self._store.room("no_losses", 1), forecasts, with_losses=False,
         )  # fmt: skip
@@ -177,15 +178,16 @@ class CudaBackend:
         check_plain(spec)
         spec = spec.without_dropout
         n, put, n_params = len(x), self._store.upload, spec.n_params
-        setup = set_up(self._store, spec, params.dtype, TRAINING, n, self.n_processors, n_params)
-        values, table = put("values", x.astype(np.float32, copy=False)), put("table", setup.plan.table)
+        plan = plan_for(spec, params.dtype, TRAINING, n)
+        values, table = put("values", x.astype(np.float32, copy=False)), put("table", plan.table)
         x_starts = put("x_starts", np.arange(n, dtype=np.int64) * (spec.n_timesteps * spec.n_features))
         outputs, dx = self._store.room("outputs", n * spec.head_size), self._store.room("dx", x.size)
+        setup = set_up(self._store, spec, plan, TRAINING, n, self.n_processors, n_params)
         launch(
             setup.differentiate(), setup.n_blocks, setup.threads,
             table, values, x_starts, frames_of(spec, table, values, x_starts, n),
             put("rows", np.arange(n, dtype=np.int32)), put("w", params), setup.work,
-            setup.plan.n_work,
+            plan.n_work,
             put("cotangent", cotangent.astype(np.float32, copy=False)), outputs, setup.gradients, dx,
         )  # fmt: skip
         n_parts = 1 if setup.is_wide else setup.n_blocks
@@ -196,19 +198,19 @@ class CudaBackend:
         out = outputs.copy_to_host()[: n * spec.head_size].reshape(n, -1)
         return out, parts.sum(axis=0, dtype=np.float64).astype(np.float32), dx_host
 
-    def _inference(self, spec: NetworkSpec, params: NDArray, n_rows: int) -> Setup:
-        return set_up(self._store, spec, params.dtype, INFERENCE, n_rows, self.n_processors, 0)
-
-    def _infer(self, setup: Setup, n: int, data, rule, params, losses, forecasts, *, with_losses: bool) -> int:
+    def _infer(
+        self, spec: NetworkSpec, plan: Plan, n: int, data, rule, params, losses, forecasts, *, with_losses: bool
+    ) -> int:
         """Launch ``infer`` for ``n`` windows, some at a time; return how many tiles they are."""
-        on_device, more = self._store.upload("w", params), (setup.totals,) if setup.is_wide else ()
-        rows = self._store.upload("rows", np.arange(n, dtype=np.int32))
+        on_device, rows = self._store.upload("w", params), self._store.upload("rows", np.arange(n, dtype=np.int32))
+        setup = set_up(self._store, spec, plan, INFERENCE, n, self.n_processors, 0)
+        more = (setup.totals,) if setup.is_wide else ()
         tiles, n_at_once = row_tiles(np.array([0, n]), setup.tile_rows), setup.tiles_at_once()
         for first in range(0, len(tiles), n_at_once):
             launch(
                 setup.infer(), setup.n_blocks, setup.threads,
                 *data, rows, self._store.upload("tiles", tiles[first : first + n_at_once]), *rule, on_device,
-                setup.work, setup.plan.n_work, int(with_losses), losses[first:] if with_losses else losses, forecasts,
+                setup.work, plan.n_work, int(with_losses), losses[first:] if with_losses else losses, forecasts,
                 *more,
             )  # fmt: skip
             if first + n_at_once < len(tiles):

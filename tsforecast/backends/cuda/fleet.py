@@ -83,8 +83,6 @@ class _Fleet:
         self._table, self._is_weight = upload(self._plan.table), upload(self._plan.is_weight)
         held_plan = make_plan(spec.without_dropout, INFERENCE)
         self._held_table, self._held_is_chain = upload(held_plan.table), held_plan.is_chain
-        most = n_processors * epoch.BLOCKS_PER_PROCESSOR[self._plan.padded]
-        self._n_blocks, self._work, self._gradients = self._store.room_for_blocks(self._plan, most, spec.n_params)
         self._data, self._frames, self._rows = self._joined([m.windows for m in members])
         self._held_data, self._held_frames, self._held = self._joined([m.val for m in members])
         self._held_tiles = row_tiles(self._held)
@@ -105,6 +103,10 @@ class _Fleet:
         states = [np.array([getattr(m.state, name) for m in members]) for name in ("params", "m", "v")]
         self._state, self._before = [upload(array) for array in states], [allocate(array.size) for array in states]
         self._best = allocate(states[0].size)
+        most = n_processors * epoch.BLOCKS_PER_PROCESSOR[self._plan.padded]
+        self._n_blocks, self._work, self._gradients = self._store.room_for_blocks(self._plan, most, spec.n_params)
+        rows_at_once = batches_at_once(spec, ROWS, 1) * ROWS // -(-n // self._n_blocks)
+        self._batches_at_once = np.maximum(1, rows_at_once // self._column(lambda m: m.batch_size))
         self._loss_curve: list[NDArray] = []
         self._score_curve: list[NDArray] = []
         self._n_ended = np.zeros(n, np.int64)
@@ -123,9 +125,6 @@ class _Fleet:
         begin = self._rows[self._owner] + self._number * sizes[self._owner]
         n = np.minimum(sizes[self._owner], self._rows[self._owner + 1] - begin)
         self._batch_rows = upload(np.stack([begin, n], axis=1).astype(np.int32))
-        rounds = -(-len(sizes) // self._n_blocks)
-        rows_at_once = batches_at_once(self._spec, ROWS, 1) * ROWS // rounds
-        self._batches_at_once = np.maximum(1, rows_at_once // sizes)
         self._order, self._keys = allocate(n_rows, np.int32), allocate(n_rows, np.uint64)
         self._weight_sums, self._losses = allocate(len(begin)), allocate(len(begin))
         shuffled = self._column(lambda m: m.seed is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from tsforecast.backends.cuda.windows import N_FRAME, THREADS, measure
 from tsforecast.exceptions import BackendUnavailableError
 from tsforecast.spec import NetworkSpec
 
+SPARE = 32 << 20  # bytes
 MOST_KEPT = 4  # sets of windows that stay on the device: of training, of validation, and of a fit before
 
 
@@ -68,27 +70,54 @@ class Store:
 
     def room_for_blocks(self, plan: Plan, n_blocks: int, n_params: int):
         """``(blocks, work buffers, gradients)`` for as many blocks as there is memory for, at most ``n_blocks``."""
-        while True:
-            try:
-                work = self.room("work", n_blocks * plan.n_work)
-                return n_blocks, work, self.room("gradients", n_blocks * n_params)
-            except BackendUnavailableError:
-                if n_blocks == 1:
-                    raise
-                n_blocks = max(1, n_blocks // 2)
+        with _spared():
+            while True:
+                try:
+                    # No name holds what is to be given back.
+                    return (
+                        n_blocks, self.room("work", n_blocks * plan.n_work),
+                        self.room("gradients", n_blocks * n_params),
+                    )  # fmt: skip
+                except BackendUnavailableError as error:
+                    for name in ("work", "gradients"):
+                        self._buffers.pop(name, None)
+                    if n_blocks == 1:
+                        needs = 4 * (plan.n_work + n_params) / 2**20
+                        raise BackendUnavailableError(
+                            f"a tile of {ROWS} windows needs {needs:.1f} MiB on the GPU, which has "
+                            f"{_free() / 2**20:.1f} MiB left. No batch_size would fit, since batches go through in "
+                            "such tiles: train on shorter windows, free memory of the GPU, or use device='cpu'. The "
+                            "model is as it was"
+                        ) from error
+                    n_blocks = max(1, n_blocks // 2)
 
     def room_for_batch(self, plan: Plan, n_rows: int):
         """The work buffer of a network that takes a whole batch of ``n_rows`` at once."""
-        try:
-            return self.room("work", plan.n_work)
-        except BackendUnavailableError as error:
-            n_free = int(cuda.current_context().get_memory_info().free)
-            fit = int(0.9 * n_rows * n_free / (4 * plan.n_work)) // ROWS * ROWS
-            help_ = f"batch_size={fit} would fit" if fit else "not even batch_size=4 would fit"
-            raise BackendUnavailableError(
-                f"a batch of {n_rows} windows needs {4 * plan.n_work / 2**20:.0f} MiB on the GPU, which has "
-                f"{n_free / 2**20:.0f} MiB left: {help_}. The model is as it was"
-            ) from error
+        with _spared():
+            try:
+                return self.room("work", plan.n_work)
+            except BackendUnavailableError as error:
+                n_free = _free()
+                fit = int(0.9 * n_rows * n_free / (4 * plan.n_work)) // ROWS * ROWS
+                help_ = f"batch_size={fit} would fit" if fit else "not even batch_size=4 would fit"
+                raise BackendUnavailableError(
+                    f"a batch of {n_rows} windows needs {4 * plan.n_work / 2**20:.0f} MiB on the GPU, which has "
+                    f"{n_free / 2**20:.0f} MiB left: {help_}. The model is as it was"
+                ) from error
+
+
+@contextmanager
+def _spared():
+    """Leave room for the small arrays that come with each launch."""
+    spare = allocate(SPARE, np.int8)
+    try:
+        yield
+    finally:
+        del spare
+
+
+def _free() -> int:
+    return int(cuda.current_context().get_memory_info().free)
 
 
 def upload(array: np.ndarray):
@@ -112,9 +141,8 @@ def _explained(error: Exception, n_bytes: int) -> Exception:
     if not is_out_of_memory(error):
         return error
     return BackendUnavailableError(
-        f"the GPU has no {n_bytes / 2**20:.1f} MiB left. What a network takes does not grow with batch_size: batches "
-        "go through in tiles of 4 windows, as many at once as fit, and here not even batch_size=4 does. Train on fewer "
-        "or shorter windows, free memory of the GPU, or use device='cpu'; the model is as it was"
+        f"the GPU has no {n_bytes / 2**20:.1f} MiB left: train on fewer or shorter windows, free memory of the GPU, or "
+        "use device='cpu'. The model is as it was"
     )
 
 

@@ -71,19 +71,25 @@ class Setup:
         return self.batches_at_once(self.n_blocks * ROWS) * self.n_blocks
 
 
-def set_up(
-    store: Store, spec: NetworkSpec, dtype: np.dtype, purpose: int, n_rows: int, n_processors: int, n_gradients: int
-) -> Setup:
-    """Choose and allocate; ``n_rows`` is the size of a batch, or how many rows there are to forecast."""
+def plan_for(spec: NetworkSpec, dtype: np.dtype, purpose: int, n_rows: int) -> Plan:
+    """Layout; ``n_rows`` is the size of a batch, or how many rows there are to forecast."""
     check_float32(dtype)
-    if is_wide(padded_size(spec)):
-        rows = min(n_rows, MOST_WIDE_ROWS) if purpose == INFERENCE else n_rows
-        plan = make_plan(spec, purpose, -(-rows // ROWS) * ROWS)
+    if not is_wide(padded_size(spec)):
+        return make_plan(spec, purpose)
+    rows = min(n_rows, MOST_WIDE_ROWS) if purpose == INFERENCE else n_rows
+    return make_plan(spec, purpose, -(-rows // ROWS) * ROWS)
+
+
+def set_up(
+    store: Store, spec: NetworkSpec, plan: Plan, purpose: int, n_rows: int, n_processors: int, n_gradients: int
+) -> Setup:
+    """Choose and allocate, when all else is on the device: blocks are as many as there is room left for."""
+    if is_wide(plan.padded):
         n_blocks = n_processors * wide_epoch.BLOCKS_PER_PROCESSOR
         scratch = wide_gradient.scratch_size(plan) if purpose == TRAINING else 0
-        work, gradients = store.room_for_batch(plan, rows), store.room("gradients", n_gradients + scratch)
+        gradients = store.room("gradients", n_gradients + scratch)
+        work = store.room_for_batch(plan, min(n_rows, plan.rows))
     else:
-        plan = make_plan(spec, purpose)
         most = n_processors * (epoch.BLOCKS_PER_PROCESSOR[plan.padded] if purpose == INFERENCE else 1)
         n_blocks, work, gradients = store.room_for_blocks(plan, min(-(-n_rows // ROWS), most), n_gradients)
     return Setup(spec, plan, n_blocks, work, gradients, store.room("totals", 3 * n_blocks))
