@@ -1,5 +1,6 @@
 """Model files: exact round trips, and nothing but ModelFileError for whatever else is offered."""
 
+import hashlib
 import json
 import os
 import pickle
@@ -62,7 +63,7 @@ def rewrite(path, change):
     header["__metadata__"]["sha256"] = "0" * 64
     header = change(header) or header
     text = json.dumps(header).encode()
-    digest = persistence.hashlib.sha256(text + body).hexdigest().encode()
+    digest = hashlib.sha256(text + body).hexdigest().encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text.replace(b"0" * 64, digest, 1) + body)
 
 

@@ -21,6 +21,7 @@ ROOM_OF_FILE = {
     "topology": "base",
     "exceptions": "base",
     "_files": "base",
+    "_container": "base",
     "persistence": "data",
     "datasets": "data",
     "metrics": "data",

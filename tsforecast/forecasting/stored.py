@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from numbers import Integral
 from typing import Any
 
@@ -18,7 +17,7 @@ from tsforecast.exceptions import ModelFileError
 from tsforecast.forecasting import models
 from tsforecast.forecasting.scaling import SeriesScaling
 from tsforecast.forecasting.state import FittedState, make_spec
-from tsforecast.persistence import CLASSES, pack_strings, unpack_strings
+from tsforecast.persistence import CLASSES, class_of, pack_strings, unpack_strings
 
 # What a network and the Forecaster around it both say of the windows.
 _SHARED = ("n_timesteps", "n_features", "n_outputs", "season_length", "window_norm", "linear_skip")
@@ -167,7 +166,7 @@ def _check(state: FittedState) -> None:
 def _network_class(name: str) -> Any:
     if name not in CLASSES or name == "Forecaster":
         raise ModelFileError(f"networks of class {name!r} are unknown to this version; upgrade tsforecast")
-    return getattr(importlib.import_module(CLASSES[name]), name)
+    return class_of(name)
 
 
 def _ids_out(ids: np.ndarray) -> dict[str, np.ndarray]:
