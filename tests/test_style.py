@@ -25,6 +25,7 @@ ROOM_OF_FILE = {
     "persistence": "data",
     "datasets": "data",
     "metrics": "data",
+    "_scores": "data",
     "_compat": "estimators",
     "__main__": "cli",
     "_commands": "cli",

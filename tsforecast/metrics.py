@@ -8,18 +8,16 @@ a missing forecast makes the score of its series missing. The score of a whole s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import narwhals as nw
 import numpy as np
 
+from tsforecast._scores import Array, actuals, floats, group_mean, model_names, score, series_codes, table
 from tsforecast.data.frames import open_frame
 from tsforecast.exceptions import DataError
 
 __all__ = ["coverage", "mae", "mase", "pinball", "rmse", "smape"]
-
-Array = np.ndarray
 
 
 def mae(df: Any, models: str | Sequence[str], *, id_col: str = "unique_id", target_col: str = "y") -> Any:
@@ -44,7 +42,7 @@ def mae(df: Any, models: str | Sequence[str], *, id_col: str = "unique_id", targ
     DataError
         A column is missing or not numeric, or ``y`` is infinite.
     """
-    return _score(df, models, id_col, target_col, lambda y, f: np.abs(y - f))
+    return score(df, models, id_col, target_col, lambda y, f: np.abs(y - f))
 
 
 def rmse(df: Any, models: str | Sequence[str], *, id_col: str = "unique_id", target_col: str = "y") -> Any:
@@ -60,7 +58,7 @@ def rmse(df: Any, models: str | Sequence[str], *, id_col: str = "unique_id", tar
     DataFrame
         Columns ``id_col`` and ``models``.
     """
-    return _score(df, models, id_col, target_col, lambda y, f: (y - f) ** 2, finish=np.sqrt)
+    return score(df, models, id_col, target_col, lambda y, f: (y - f) ** 2, finish=np.sqrt)
 
 
 def smape(df: Any, models: str | Sequence[str], *, id_col: str = "unique_id", target_col: str = "y") -> Any:
@@ -88,7 +86,7 @@ def smape(df: Any, models: str | Sequence[str], *, id_col: str = "unique_id", ta
         size = np.abs(y) + np.abs(f)
         return 200 * np.abs(y - f) / np.where(size == 0, 1, size)
 
-    return _score(df, models, id_col, target_col, error)
+    return score(df, models, id_col, target_col, error)
 
 
 def mase(
@@ -136,20 +134,20 @@ def mase(
     if not isinstance(seasonality, (int, np.integer)) or isinstance(seasonality, bool) or seasonality < 1:
         raise DataError(f"seasonality={seasonality!r}; it must be an integer of at least 1 (steps in a season)")
     train = open_frame(train_df, [id_col, time_col, target_col]).sort(id_col, time_col)
-    ids, y = train[id_col].to_numpy(), _actuals(train, id_col, target_col, "train_df")
-    codes, first = _codes(ids)
+    ids, y = train[id_col].to_numpy(), actuals(train, id_col, target_col, "train_df")
+    codes, first = series_codes(ids)
     steps = np.abs(y[seasonality:] - y[:-seasonality])
     known = (codes[seasonality:] == codes[:-seasonality]) & ~np.isnan(steps)
-    scales = dict(zip(ids[first], _group_mean(steps[known], codes[seasonality:][known], len(first)), strict=True))
+    scales = dict(zip(ids[first], group_mean(steps[known], codes[seasonality:][known], len(first)), strict=True))
 
     tested = open_frame(df, [id_col])[id_col].to_numpy()
-    tested = tested[_codes(tested)[1]]
+    tested = tested[series_codes(tested)[1]]
     lost = [name for name in tested if name not in scales]
     if lost:
         raise DataError(f"series {lost[0]!r} has no row in train_df ({len(lost)} of {len(tested)} series have none)")
     scale = np.array([scales[name] for name in tested])
     scale[scale == 0] = np.nan
-    return _score(df, models, id_col, target_col, lambda y, f: np.abs(y - f), finish=lambda error: error / scale)
+    return score(df, models, id_col, target_col, lambda y, f: np.abs(y - f), finish=lambda error: error / scale)
 
 
 def pinball(df: Any, models: str | Sequence[str], q: float, *, id_col: str = "unique_id", target_col: str = "y") -> Any:
@@ -171,7 +169,7 @@ def pinball(df: Any, models: str | Sequence[str], q: float, *, id_col: str = "un
     """
     if not 0 < q < 1:
         raise DataError(f"q={q}; a quantile lies between 0 and 1")
-    return _score(df, models, id_col, target_col, lambda y, f: np.maximum(q * (y - f), (q - 1) * (y - f)))
+    return score(df, models, id_col, target_col, lambda y, f: np.maximum(q * (y - f), (q - 1) * (y - f)))
 
 
 def coverage(
@@ -193,82 +191,12 @@ def coverage(
     DataFrame
         Columns ``id_col`` and ``models``.
     """
-    models = _names(models)
+    models = model_names(models)
     bounds = [f"{model}-{side}-{level:g}" for model in models for side in ("lo", "hi")]
     frame = open_frame(df, [id_col, target_col, *bounds])
-    y = _actuals(frame, id_col, target_col)
+    y = actuals(frame, id_col, target_col)
     inside = {}
     for model in models:
-        low, high = (_floats(frame, f"{model}-{side}-{level:g}") for side in ("lo", "hi"))
+        low, high = (floats(frame, f"{model}-{side}-{level:g}") for side in ("lo", "hi"))
         inside[model] = np.where(np.isnan(low) | np.isnan(high), np.nan, (low <= y) & (y <= high))
-    return _table(frame, id_col, inside, ~np.isnan(y))
-
-
-def _score(
-    df: Any,
-    models: str | Sequence[str],
-    id_col: str,
-    target_col: str,
-    error: Callable[[Array, Array], Array],
-    finish: Callable[[Array], Array] | None = None,
-) -> Any:
-    """Mean of ``error(y, forecast)`` over the rows of each series, then ``finish`` of the means."""
-    models = _names(models)
-    frame = open_frame(df, [id_col, target_col, *models])
-    y = _actuals(frame, id_col, target_col)
-    errors = {model: error(y, _floats(frame, model)) for model in models}
-    return _table(frame, id_col, errors, ~np.isnan(y), finish)
-
-
-def _table(
-    frame: nw.DataFrame,
-    id_col: str,
-    errors: dict[str, Array],
-    scored: Array,
-    finish: Callable[[Array], Array] | None = None,
-) -> Any:
-    codes, first = _codes(frame[id_col].to_numpy())
-    backend = nw.get_native_namespace(frame)
-    columns = []
-    for model, values in errors.items():
-        means = _group_mean(values[scored], codes[scored], len(first))
-        columns.append(nw.new_series(model, finish(means) if finish else means, backend=backend))
-    table = frame.select(id_col)[first.tolist(), :]
-    return nw.maybe_reset_index(table).with_columns(*columns).to_native()
-
-
-def _group_mean(values: Array, codes: Array, n_groups: int) -> Array:
-    """Mean of the values of each group; NaN for a group without any."""
-    with np.errstate(invalid="ignore"):
-        return np.bincount(codes, values, n_groups) / np.bincount(codes, minlength=n_groups)
-
-
-def _codes(ids: Array) -> tuple[Array, Array]:
-    """Number the series in order of first appearance: code of each row, and the first row of each series."""
-    import pandas as pd
-
-    codes, _ = pd.factorize(ids)
-    _, first = np.unique(codes, return_index=True)
-    return codes, first
-
-
-def _names(models: str | Sequence[str]) -> list[str]:
-    return [models] if isinstance(models, str) else list(models)
-
-
-def _actuals(frame: nw.DataFrame, id_col: str, target_col: str, what: str = "df") -> Array:
-    """Target of each row, NaN where it is missing."""
-    y = _floats(frame, target_col)
-    rows = np.flatnonzero(np.isinf(y))
-    if len(rows):
-        raise DataError(
-            f"column {target_col!r} of {what} is infinite in series {frame[id_col][int(rows[0])]!r} ({len(rows)} rows "
-            "in all), which no forecast can be scored against; correct the values or make them missing"
-        )
-    return y
-
-
-def _floats(frame: nw.DataFrame, column: str) -> Array:
-    if not frame.schema[column].is_numeric():
-        raise DataError(f"column {column!r} is of type {frame.schema[column]}; it must be numeric")
-    return frame[column].cast(nw.Float64()).to_numpy().astype(np.float64, copy=False)
+    return table(frame, id_col, inside, ~np.isnan(y))
