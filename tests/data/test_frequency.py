@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tsforecast.data.frequency import Frequency, infer_frequency, parse_frequency
+from tsforecast.data.frequency import Frequency
+from tsforecast.data.frequency_names import infer_frequency, parse_frequency
 from tsforecast.data.panel import Panel
 from tsforecast.exceptions import DataError
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from tsforecast.data.frequency import Frequency, infer_frequency, local_times, parse_frequency
+from tsforecast.data.frequency import Frequency
+from tsforecast.data.frequency_names import infer_frequency, local_times, parse_frequency
 from tsforecast.exceptions import DataError
 
 
