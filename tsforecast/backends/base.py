@@ -10,7 +10,7 @@ Windows are never built: window ``i`` at step ``t``, feature ``f`` is ``values[x
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -39,6 +39,10 @@ class Windows:
 
     def __len__(self) -> int:
         return len(self.x_starts)
+
+    def take(self, rows: slice | np.ndarray) -> Windows:
+        """Some of the windows, over the same buffers; for windows of which nothing is ``forced`` yet."""
+        return replace(self, x_starts=self.x_starts[rows], y_starts=self.y_starts[rows], weights=self.weights[rows])
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,12 @@ def check_plain(spec: NetworkSpec) -> None:
     """Raise ``ValueError`` unless outputs are those of the network itself; see ``Backend.gradient``."""
     if spec.window_norm != "none" or spec.season_length:
         raise ValueError("gradient needs window_norm='none' and season_length=0; normalise the windows beforehand")
+
+
+def check_starts(buffer: np.ndarray, starts: np.ndarray, width: int) -> None:
+    """Refuse windows that reach beyond their buffer: kernels trust their indices, so these are looked at once."""
+    if len(starts) and (starts.min() < 0 or starts.max() + width > len(buffer)):
+        raise IndexError(f"a window of {width} numbers reaches beyond its buffer of {len(buffer)}")
 
 
 def loss_diverged(step: int) -> DivergedError:

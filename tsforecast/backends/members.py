@@ -61,3 +61,12 @@ class Member:
     outcome: str = "waiting"
     failed_step: int = 0
     failed_loss: float = np.nan
+
+
+def one_buffer(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Put buffers one after the other and move the starts along; one that all share stays as it is."""
+    buffers, starts = zip(*parts, strict=True)
+    if all(buffer is buffers[0] for buffer in buffers):
+        return buffers[0], np.concatenate(starts)
+    offsets = np.cumsum([0, *(len(buffer) for buffer in buffers[:-1])])
+    return np.concatenate(buffers), np.concatenate([s + offset for s, offset in zip(starts, offsets, strict=True)])

@@ -108,7 +108,7 @@ def split_tail(windows: Windows, n_timesteps: int, n_outputs: int, fraction: flo
             f"and {embargo} rows between them, but X has {n} rows; pass X_val and y_val, lower validation_fraction, "
             "or set early_stopping=False"
         )
-    return _take(windows, slice(0, n_train)), _take(windows, slice(n - n_val, n))
+    return windows.take(slice(0, n_train)), windows.take(slice(n - n_val, n))
 
 
 def merge_repeated(windows: Windows, width: int, n_outputs: int) -> Windows:
@@ -128,12 +128,6 @@ def merge_repeated(windows: Windows, width: int, n_outputs: int) -> Windows:
         x_starts=windows.x_starts[first],
         y_starts=windows.y_starts[first],
         weights=np.bincount(inverse.ravel(), weights=windows.weights),
-    )
-
-
-def _take(windows: Windows, rows: slice) -> Windows:
-    return replace(
-        windows, x_starts=windows.x_starts[rows], y_starts=windows.y_starts[rows], weights=windows.weights[rows]
     )
 
 

@@ -73,13 +73,7 @@ def hold_out_last(windows: Windows, panel: Panel, spec: NetworkSpec, fraction: f
             f"early_stopping=True holds out {fraction:.0%} of the windows and leaves none of {len(series)} to train "
             "on; bring more history, lower validation_fraction, or set early_stopping=False"
         )
-    return _rows(windows, kept), _rows(windows, held)
-
-
-def _rows(windows: Windows, rows: np.ndarray) -> Windows:
-    return replace(
-        windows, x_starts=windows.x_starts[rows], y_starts=windows.y_starts[rows], weights=windows.weights[rows]
-    )
+    return windows.take(kept), windows.take(held)
 
 
 def training_starts(panel: Panel, spec: NetworkSpec) -> tuple[np.ndarray, np.ndarray]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tsforecast.backends.base import StepRule, Windows, bound
+from tsforecast.backends.base import StepRule, Windows, bound, check_starts
 from tsforecast.spec import LOSSES, SOLVERS, NetworkSpec
 
 _NOBODY_FORCED = np.empty((0, 0), np.uint8)
@@ -85,9 +84,3 @@ def kernel_data(windows: Windows, spec: NetworkSpec) -> Data:
         windows.values, windows.x_starts, windows.targets, windows.y_starts, windows.y_stride, windows.weights,
         _NOBODY_FORCED if windows.forced is None else windows.forced,
     )  # fmt: skip
-
-
-def check_starts(buffer: NDArray, starts: NDArray[np.int64], width: int) -> None:
-    """Kernels trust their indices, so these are looked at once."""
-    if len(starts) and (starts.min() < 0 or starts.max() + width > len(buffer)):
-        raise IndexError(f"a window of {width} numbers reaches beyond its buffer of {len(buffer)}")

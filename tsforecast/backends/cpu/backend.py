@@ -9,9 +9,17 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from tsforecast.backends.base import StepRule, TrainState, Windows, check_plain, gradient_steps, loss_diverged
+from tsforecast.backends.base import (
+    StepRule,
+    TrainState,
+    Windows,
+    check_plain,
+    check_starts,
+    gradient_steps,
+    loss_diverged,
+)
 from tsforecast.backends.cpu import epoch
-from tsforecast.backends.cpu.arguments import check_starts, kernel_data, kernel_rule
+from tsforecast.backends.cpu.arguments import kernel_data, kernel_rule
 from tsforecast.backends.cpu.cache import is_kept
 from tsforecast.backends.cpu.memory import pack_flat, packed_state, thread_memory, training_memory, work_buffer
 from tsforecast.backends.cpu.plan import (

@@ -17,7 +17,7 @@ from tsforecast.backends.cpu.memory import aligned_zeros, thread_memory, trainin
 from tsforecast.backends.cpu.plan import TRAINING, make_plan, operations
 from tsforecast.backends.cpu.sync import SYNC_SIZE
 from tsforecast.backends.cpu.threads import run_threads, thread_count
-from tsforecast.backends.members import Member
+from tsforecast.backends.members import Member, one_buffer
 from tsforecast.spec import NetworkSpec
 
 # A chunk is what one compiled call a thread trains; its arrays are copies, so it is bounded in networks and in numbers.
@@ -139,19 +139,10 @@ def _joined(parts: list[Windows | None], dtype: np.dtype) -> tuple[Windows, NDAr
     if not some:
         nothing, none = np.empty(0, dtype), np.empty(0, np.int64)
         return Windows(nothing, none, nothing, none, nothing), rows
-    values, x_starts = _one_buffer([(part.values, part.x_starts) for part in some])
-    targets, y_starts = _one_buffer([(part.targets, part.y_starts) for part in some])
+    values, x_starts = one_buffer([(part.values, part.x_starts) for part in some])
+    targets, y_starts = one_buffer([(part.targets, part.y_starts) for part in some])
     weights = np.concatenate([part.weights for part in some])
     return Windows(values, x_starts, targets, y_starts, weights, some[0].y_stride), rows
-
-
-def _one_buffer(parts: list[tuple[NDArray, NDArray]]) -> tuple[NDArray, NDArray]:
-    """Put buffers one after the other and move the starts along; one that all share stays as it is."""
-    buffers, starts = zip(*parts, strict=True)
-    if all(buffer is buffers[0] for buffer in buffers):
-        return buffers[0], np.concatenate(starts)
-    offsets = np.cumsum([0, *(len(buffer) for buffer in buffers[:-1])])
-    return np.concatenate(buffers), np.concatenate([s + offset for s, offset in zip(starts, offsets, strict=True)])
 
 
 def _member_arrays(members: list[Member], rows: NDArray, held: NDArray) -> Members:

@@ -81,11 +81,15 @@ def as_i64(builder, value, numba_type):
     return (builder.sext if numba_type.signed else builder.zext)(value, I64)
 
 
-def _pointer(context, builder, array_type, array, index, index_type):
+def element(context, builder, array_type, array, index, index_type):
+    """Emit the address of an element of a flat array."""
     data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(
-        builder.gep(data, [as_i64(builder, index, index_type)]), vector_type(array_type.dtype).as_pointer()
-    )
+    return builder.gep(data, [as_i64(builder, index, index_type)])
+
+
+def _pointer(context, builder, array_type, array, index, index_type):
+    place = element(context, builder, array_type, array, index, index_type)
+    return builder.bitcast(place, vector_type(array_type.dtype).as_pointer())
 
 
 @twin_of(lambda array, i: array[i : i + LANES].copy())

@@ -11,12 +11,7 @@ from numba import types
 from numba.core import cgutils
 
 from tsforecast.backends.cpu.jit import twin_of
-from tsforecast.backends.cpu.lanes import I64, as_i64
-
-
-def _element(context, builder, array_type, array, index, index_type):
-    data = context.make_array(array_type)(context, builder, array).data
-    return builder.gep(data, [as_i64(builder, index, index_type)])
+from tsforecast.backends.cpu.lanes import I64, as_i64, element
 
 
 def _plain_copy(source, i, target, j, n):
@@ -29,8 +24,8 @@ def copy_row(typingctx, source, i, target, j, n):
 
     def codegen(context, builder, sig, args):
         kinds = sig.args
-        a = _element(context, builder, kinds[0], args[0], args[1], kinds[1])
-        b = _element(context, builder, kinds[2], args[2], args[3], kinds[3])
+        a = element(context, builder, kinds[0], args[0], args[1], kinds[1])
+        b = element(context, builder, kinds[2], args[2], args[3], kinds[3])
         cgutils.raw_memcpy(builder, b, a, as_i64(builder, args[4], kinds[4]), source.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
@@ -49,7 +44,7 @@ def clear(typingctx, target, j, n):
 
     def codegen(context, builder, sig, args):
         kinds = sig.args
-        place = _element(context, builder, kinds[0], args[0], args[1], kinds[1])
+        place = element(context, builder, kinds[0], args[0], args[1], kinds[1])
         n_bytes = builder.mul(as_i64(builder, args[2], kinds[2]), ir.Constant(I64, target.dtype.bitwidth // 8))
         cgutils.memset(builder, place, n_bytes, 0)
         return context.get_dummy_value()

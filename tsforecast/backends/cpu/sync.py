@@ -16,18 +16,13 @@ from numba import types
 from numba.core import cgutils
 
 from tsforecast.backends.cpu.jit import JIT_DISABLED, inlined, twin_of
-from tsforecast.backends.cpu.lanes import as_i64
+from tsforecast.backends.cpu.lanes import as_i64, element
 
 ARRIVED, OPENED, STOP, HALT, ABORT = 0, 8, 16, 24, 32  # one cache line each
 SYNC_SIZE = 40
 POLLS_BEFORE_YIELD = 1 if JIT_DISABLED else 2000
 _YIELD_SYMBOL = "SwitchToThread" if os.name == "nt" else "sched_yield"
 _plain_lock = threading.Lock()
-
-
-def _address(context, builder, array_type, array, index, index_type):
-    data = context.make_array(array_type)(context, builder, array).data
-    return builder.gep(data, [as_i64(builder, index, index_type)])
 
 
 def _plain_atomic_add(array, i, value):
@@ -41,7 +36,7 @@ def atomic_add(typingctx, array, i, value):
     """Add to an int64 element; return what it held before."""
 
     def codegen(context, builder, sig, args):
-        pointer = _address(context, builder, sig.args[0], args[0], args[1], sig.args[1])
+        pointer = element(context, builder, sig.args[0], args[0], args[1], sig.args[1])
         return builder.atomic_rmw("add", pointer, as_i64(builder, args[2], sig.args[2]), "seq_cst")
 
     return types.int64(array, i, value), codegen
@@ -52,7 +47,7 @@ def atomic_load(typingctx, array, i):
     """Read an int64 element that another thread may write."""
 
     def codegen(context, builder, sig, args):
-        pointer = _address(context, builder, sig.args[0], args[0], args[1], sig.args[1])
+        pointer = element(context, builder, sig.args[0], args[0], args[1], sig.args[1])
         return builder.load_atomic(pointer, "seq_cst", 8)
 
     return types.int64(array, i), codegen
@@ -67,7 +62,7 @@ def atomic_store(typingctx, array, i, value):
     """Write an int64 element that another thread may read."""
 
     def codegen(context, builder, sig, args):
-        pointer = _address(context, builder, sig.args[0], args[0], args[1], sig.args[1])
+        pointer = element(context, builder, sig.args[0], args[0], args[1], sig.args[1])
         builder.store_atomic(as_i64(builder, args[2], sig.args[2]), pointer, "seq_cst", 8)
         return context.get_dummy_value()
 

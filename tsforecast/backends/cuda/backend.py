@@ -14,9 +14,17 @@ import numpy as np
 from numba import cuda
 from numpy.typing import NDArray
 
-from tsforecast.backends.base import StepRule, TrainState, Windows, check_plain, gradient_steps, loss_diverged
+from tsforecast.backends.base import (
+    StepRule,
+    TrainState,
+    Windows,
+    check_plain,
+    check_starts,
+    gradient_steps,
+    loss_diverged,
+)
 from tsforecast.backends.cuda.launches import launch, row_tiles
-from tsforecast.backends.cuda.memory import DeviceWindows, Store, check_starts, frames_of
+from tsforecast.backends.cuda.memory import DeviceWindows, Store, frames_of
 from tsforecast.backends.cuda.noise import step_keys, words
 from tsforecast.backends.cuda.optimizers import rule_codes, rule_scalars, schedule
 from tsforecast.backends.cuda.plan import INFERENCE, ROWS, TRAINING, WIDEST_OF_A_BLOCK, Plan, is_wide, padded_size

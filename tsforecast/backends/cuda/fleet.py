@@ -14,15 +14,15 @@ import numpy as np
 from numba import cuda
 from numpy.typing import NDArray
 
-from tsforecast.backends.base import StepRule, Windows
+from tsforecast.backends.base import StepRule, Windows, check_starts
 from tsforecast.backends.cuda import epoch
 from tsforecast.backends.cuda.fleet_kernels import BEGIN, KEEP_BEST, RESTORE, TAKE_BEST, THREADS, find_non_finite, turn
 from tsforecast.backends.cuda.launches import batches_at_once, launch, row_tiles
-from tsforecast.backends.cuda.memory import DeviceWindows, Store, allocate, check_starts, frames_of, upload
+from tsforecast.backends.cuda.memory import DeviceWindows, Store, allocate, frames_of, upload
 from tsforecast.backends.cuda.noise import hashes, step_keys, words
 from tsforecast.backends.cuda.optimizers import schedule
 from tsforecast.backends.cuda.plan import INFERENCE, ROWS, TRAINING, make_plan
-from tsforecast.backends.members import Member
+from tsforecast.backends.members import Member, one_buffer
 from tsforecast.backends.reference.shuffle import low_bits
 from tsforecast.spec import NetworkSpec
 
@@ -185,8 +185,8 @@ class _Fleet:
         for part in some:
             check_starts(part.values, part.x_starts, spec.n_timesteps * spec.n_features)
             check_starts(part.targets, part.y_starts, (spec.n_outputs - 1) * part.y_stride + 1)
-        values, x_starts = _one_buffer([(part.values, part.x_starts) for part in some])
-        targets, y_starts = _one_buffer([(part.targets, part.y_starts) for part in some])
+        values, x_starts = one_buffer([(part.values, part.x_starts) for part in some])
+        targets, y_starts = one_buffer([(part.targets, part.y_starts) for part in some])
         weights = np.concatenate([part.weights for part in some])
         data = DeviceWindows(
             upload(values), upload(x_starts), upload(targets), upload(y_starts), int(some[0].y_stride), upload(weights)
@@ -284,12 +284,3 @@ class _Fleet:
             state.step = int(self._step[i])
             member.losses = losses[i, :n].tolist()
             member.scores = [] if member.val is None else scores[i, :n].tolist()
-
-
-def _one_buffer(parts: list[tuple[NDArray, NDArray]]) -> tuple[NDArray, NDArray]:
-    """Put buffers one after the other and move the starts along; one that all share stays as it is."""
-    buffers, starts = zip(*parts, strict=True)
-    if all(buffer is buffers[0] for buffer in buffers):
-        return buffers[0], np.concatenate(starts)
-    offsets = np.cumsum([0, *(len(buffer) for buffer in buffers[:-1])])
-    return np.concatenate(buffers), np.concatenate([s + offset for s, offset in zip(starts, offsets, strict=True)])

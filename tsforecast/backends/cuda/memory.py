@@ -160,9 +160,3 @@ def frames_of(
     frames = allocate(n * N_FRAME)
     launch(measure, max(1, min(4096, -(-n // THREADS))), THREADS, table, values, x_starts, frames)
     return frames
-
-
-def check_starts(buffer: np.ndarray, starts: np.ndarray, width: int) -> None:
-    """Kernels trust their indices, so these are looked at once."""
-    if len(starts) and (starts.min() < 0 or starts.max() + width > len(buffer)):
-        raise IndexError(f"a window of {width} numbers reaches beyond its buffer of {len(buffer)}")
