@@ -96,6 +96,7 @@ class RecurrentRegressor(TrainingJobs, CallbackSupportMixin, RegressorMixin, Bas
             self._train(attempt.job, callback_data={"X": X, "y": y})
         return self
 
+    @_fit_context(prefer_skip_nested_validation=True)
     def _fit_windows(self, windows: Windows, **shape):
         """Train on windows of flat buffers, without building them: the way in for forecasters; see ``_job_of_windows``.
 
