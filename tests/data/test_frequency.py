@@ -156,3 +156,14 @@ def test_inference_asks_the_longest_series_and_survives_a_gap():
     assert (step.text, series) == ("h", 1)
     none, series = infer_frequency(stamps("2020-01-01", periods=2, freq="D"), np.array([0, 2]), None)
     assert (none, series) == (None, -1)
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        stamps("2021-01-01", periods=30, freq="SMS"),  # 1 and 15 February, 1 March: 14 days each
+        np.array(["2020-01-30", "2020-02-29", *(f"2020-{m:02}-30" for m in range(3, 13))], "datetime64[us]"),
+    ],
+)
+def test_a_few_regular_steps_by_chance_are_no_frequency(times):
+    assert infer_frequency(times, np.array([0, len(times)]), None) == (None, -1)

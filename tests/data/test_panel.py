@@ -129,13 +129,17 @@ def test_python_dates_are_taken():
         (frame().drop(index=8), ["'b'", "2020-02-01", "2020-04-01", "gap"]),
         (frame().drop(index=[2]), ["'a'", "2020-02-01", "2020-04-01", "gap"]),
         (frame(ds=[1, 2, 3, 4, 5, 7] * 2), ["'a'", "time 5", "time 7"]),
-        (changed("unique_id", None), ["'unique_id'", "row 7"]),
+        (changed("unique_id", None), ["'unique_id'", "row 7", "fill it in, or drop"]),
         (changed("unique_id", np.nan), ["'unique_id'", "row 7"]),
         (frame(ds=pd.to_datetime(["2020-01-01", "2020-01-05", "2020-03-02"] * 4)), ["more than one row"]),
         (frame(unique_id=list("abcdefghijkl")), ["cannot be told", "freq"]),
         (frame(ds=np.arange(12, dtype="uint64") + 2**63), ["int64"]),
         (frame(ds=pd.period_range("2020", periods=6, freq="M").append(MONTHS)), ["periods", ".dt.to_timestamp()"]),
         (frame(ds=list(frame().ds + pd.Timedelta("14D"))), ["months", ".dt.to_period('M').dt.to_timestamp()"]),
+        (
+            frame(ds=[*frame().ds[:6], *pd.date_range("2020-01-01", periods=6, freq="QS")]),
+            ["'b'", "2020-01-01 is followed by 2020-04-01", "'MS' (inferred from series 'a')", "freq='QS-", "same"],
+        ),
         (frame(ds=[201510, 201511, 201512, 201601, 201602, 201603] * 2), ["time 201601", "YYYYMM", "2015-12-01"]),
         (frame(ds=[20240130, 20240131, 20240201, 20240202, 20240203, 20240204] * 2), ["YYYYMMDD,", "2015-12-31"]),
         (frame(unique_id=[1] * 6 + [True] * 6), ["1 (int)", "True (bool, row 6)", "astype(str)"]),
@@ -151,6 +155,13 @@ def test_what_cannot_be_used_is_named(df, words):
         Panel.from_frame(df)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_whole_numbers_of_128_bits():
+    df = pl.from_pandas(frame()).with_columns(pl.col("y").cast(pl.Int128))
+    assert Panel.from_frame(df).values.tolist() == list(range(12))
+    with pytest.raises(DataError, match="column 'ds' has type Int128"):
+        Panel.from_frame(df.with_columns(ds=pl.col("y")))
 
 
 def test_a_doubled_column_name_is_named():
@@ -195,3 +206,21 @@ def test_append_takes_what_follows_and_new_series():
     assert joined.lengths.tolist() == [6, 1, 8]
     with pytest.raises(DataError, match="'b' start at 2020-08-01, but its next stamp is 2020-07-01"):
         old.append(Panel.from_frame(new[2:], "MS"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"unique_id": 7}, r"the id 7 of the new rows is of the type int, and no id before is \('a', ...\)"),
+        ({"ds": pd.Timestamp("2020-07-01", tz="UTC")}, r"in UTC, .* without a zone; .*\.dt\.tz_localize\(None\)"),
+        ({"unique_id": None}, "have no column 'unique_id'; add it"),
+    ],
+)
+def test_append_refuses_rows_of_another_kind(change, words):
+    """They would become series of their own, and those that were meant would not go on."""
+    rows = {"unique_id": ["b"], "ds": [pd.Timestamp("2020-07-01")], "y": [12.0]}
+    new = pd.DataFrame(rows | {name: [value] for name, value in change.items()}).dropna(axis=1)
+    with pytest.raises(DataError, match=words):
+        Panel.from_frame(frame(), "MS").append(Panel.from_frame(new, "MS"))
+    one = Panel.from_frame(frame().query("unique_id == 'a'").drop(columns="unique_id"), "MS")
+    assert one.append(Panel.from_frame(pd.DataFrame(rows).drop(columns="unique_id"), "MS")).lengths.tolist() == [7]

@@ -119,6 +119,7 @@ def test_every_estimator_of_a_chunk_stays_as_it_was(small, broken):
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
+        ({"dtype": "float16"}, ValueError),
         ({"device": "cuda"}, BackendUnavailableError),
         ({"learning_rate_init": -1}, ValueError),
         ({"hidden_layer_sizes": 3}, ValueError),

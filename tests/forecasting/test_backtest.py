@@ -149,3 +149,13 @@ def test_too_many_cutoffs():
 def test_wrong_arguments(wrong):
     with pytest.raises(DataError, match=next(iter(wrong))):
         model().cross_validation(seasonal_frame(), **wrong)
+
+
+def test_numbers_beyond_those_of_numpy():
+    frame = seasonal_frame()
+    pd.testing.assert_frame_equal(
+        model().cross_validation(frame, step_size=10**30), model().cross_validation(frame, step_size=1)
+    )
+    for huge in ({"n_windows": 10**30}, {"step_size": 10**30, "n_windows": 2}):
+        with pytest.raises(NotEnoughHistoryError, match="leave none before the first cut-off"):
+            model().cross_validation(frame, **huge)

@@ -2,7 +2,10 @@
 
 import gzip
 import io
+import os
+import subprocess
 import sys
+import time
 
 import numpy as np
 import pandas as pd
@@ -72,9 +75,12 @@ def test_time_as_text(tmp_path, texts, expected):
         ("ds,y\n2024-03-31T01:00+01:00,1\n2024-03-31T03:00,1\n", "line 3.*with a UTC offset, or none"),
         ("ds,y\n2024-03-31T01:00,1\n2024-03-31T03:00Z,1\n", "line 3.*with a UTC offset, or none"),
         ("ds,y\n201511,1\n201512,2\n201601,3\n", "line 2.*'201511'.*year and month.*2015-11-01"),
-        ("", r"cannot be read as csv"),
+        ("", r"in\.csv is empty; the first line must name the columns"),
+        ("ds;y\n2024-01-01;1,5\n", r"in\.csv: the columns are separated by ';' and not by commas"),
+        ("ds\ty\n2024-01-01\t1\n", r"separated by '\\t'"),
         ("a,b\n1,2,3\n1,2,3,4,5\n", "cannot be read as csv"),
-        (b"\xff\xfe\x00ds,y\n", "cannot be read as csv"),
+        (b"\xff\xfe\x00ds,y\n", r"in\.csv is not UTF-8 \(invalid start byte\); save it in that"),
+        ("unique_id,ds,y\n\u00e9,2024-01-01,1\n".encode("latin1"), "is not UTF-8"),
     ],
 )
 def test_what_is_refused(tmp_path, text, words):
@@ -181,6 +187,29 @@ def test_what_cannot_be_written_is_told_before_the_work(tmp_path):
     files.check_output("-", None)
     files.check_output(str(tmp_path / "out"), "csv")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_process_leaves_a_whole_file(tmp_path):
+    """Killed at any moment of replacing a large file again and again: what has the name is one of the versions."""
+    path = tmp_path / "out.csv"
+    code = f"""
+import itertools
+from tsforecast._files import replacing
+for i in itertools.count():
+    with replacing({str(path)!r}) as file:
+        for _ in range(50):
+            file.write(b"%07d\\n" % i * 1000)
+"""
+    for wait in (0.0, 0.003, 0.01):
+        with subprocess.Popen([sys.executable, "-c", code]) as process:
+            began = os.stat(path).st_mtime_ns if path.exists() else 0
+            while not path.exists() or os.stat(path).st_mtime_ns == began:
+                time.sleep(0.001)
+            time.sleep(wait)
+            process.kill()
+        lines = path.read_bytes().split(b"\n")
+        assert len(lines) == 50_001
+        assert len(set(lines[:-1])) == 1
 
 
 def test_a_failed_write_names_the_target():

@@ -163,6 +163,10 @@ def test_series_that_cannot_train_are_still_forecast():
         ({"n_timesteps": 6}, DataError, "one season of 12"),
         ({"n_timesteps": 61}, NotEnoughHistoryError, "61"),
         ({"horizon": 60}, NotEnoughHistoryError, "horizon"),
+        ({"horizon": 10**30}, NotEnoughHistoryError, "horizon"),
+        ({"season_length": 10**30}, NotEnoughHistoryError, "season_length"),
+        ({"n_timesteps": 10**30}, NotEnoughHistoryError, "n_timesteps"),
+        ({"estimator": LSTMRegressor(dtype="float16")}, ValueError, "'dtype' parameter of LSTMRegressor"),
         ({"estimator": "lstm"}, TypeError, "estimator"),
         ({"freq": "D"}, DataError, "2015-01-01"),
     ],
@@ -184,7 +188,7 @@ def test_wrong_calls():
     for h in (0, 7, 1.5, True):
         with pytest.raises(DataError, match="horizon of 6"):
             model.predict(h)
-    for level in (["80"], [0], [100], [-5]):
+    for level in (["80"], [0], [100], [-5], [True], {80: 1}, [np.nan]):
         with pytest.raises(DataError, match="per cent"):
             ridge().fit(seasonal_frame()).predict(level=level)
 
@@ -282,6 +286,9 @@ def test_a_value_far_from_the_rest_of_its_series_is_named_by_fit_and_update():
     with pytest.raises(DataError, match=r"series 's1', .*1e\+30 is .* times the spread"):
         model.update(new)
     pd.testing.assert_frame_equal(model.predict(), before)
+    df.loc[df.index[-1], "y"] = 1e30  # among the rows that intervals are calibrated on
+    with pytest.raises(DataError, match=r"series 's1', .*1e\+30 is .* times the spread"):
+        Forecaster(Ridge(), horizon=3, freq="MS", n_timesteps=12).set_params(estimator=model.estimator).fit(df)
 
 
 @pytest.mark.parametrize("names", [{"alias": "y"}, {"alias": "ds"}, {"alias": "cutoff"}, {"target_col": "cutoff"}])

@@ -74,6 +74,15 @@ def test_numbers_beyond_the_type_are_named(dtype, value):
         refuse_beyond(Panel.from_frame(df), dtype)
 
 
+@pytest.mark.parametrize("unit", [1e-145, 5e-324])
+def test_a_series_too_small_for_squares_is_named(unit):
+    df = seasonal_frame(2)
+    refuse_beyond(Panel.from_frame(df.assign(y=df["y"] * 1e-130)), "float32")
+    df.loc[df["unique_id"] == "s1", "y"] *= unit
+    with pytest.raises(DataError, match=r"series 's1' holds no value above .*1 such series.*multiply the column"):
+        refuse_beyond(Panel.from_frame(df), "float32")
+
+
 def test_importance_counts_errors_in_the_units_of_the_data():
     """A small error of the logarithm around a level c is c times as large in the data."""
     panel = Panel.from_frame(seasonal_frame(2, seed=5))

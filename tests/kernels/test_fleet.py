@@ -14,7 +14,7 @@ from tsforecast.backends.cpu import fleet
 from tsforecast.backends.cpu.jit import JIT_DISABLED
 from tsforecast.cells import CELLS
 from tsforecast.exceptions import DivergedError
-from tsforecast.nn.fleet import TrainJob, train_many
+from tsforecast.nn.fleet import TrainJob, _member, train_many
 from tsforecast.nn.initializers import init_params
 from tsforecast.nn.trainer import TrainConfig, train
 from tsforecast.spec import NetworkSpec
@@ -89,6 +89,15 @@ def test_every_network_has_the_bits_of_one_trained_alone(dtype, n_jobs, monkeypa
         for i in range(7)
     ]
     assert_as_alone(jobs, n_jobs)
+
+
+def test_chunks_are_bounded_in_networks_numbers_and_epochs():
+    """A ``max_iter`` that means "until it stops by itself" must not cost the memory of all those epochs at once."""
+    member = _member(job(0, n_rows=9, max_iter=1), {})
+    assert [len(c) for c in fleet._chunks([member] * 600)] == [256, 256, 88]
+    patient = replace(member, factors=np.broadcast_to(member.factors, (1_000_000, 1)))
+    assert [len(c) for c in fleet._chunks([patient] * 7)] == [3, 3, 1]
+    assert [len(c) for c in fleet._chunks([member, *[patient] * 3, member])] == [3, 2]
 
 
 @pytest.mark.needs_jit

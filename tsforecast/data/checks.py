@@ -25,7 +25,7 @@ def id_order(names: list) -> list[int]:
     return sorted(range(len(names)), key=lambda i: (str(names[i]), type(names[i]).__name__))
 
 
-def _id_type(name) -> type:
+def id_type(name) -> type:
     """Return the kind of an id; NumPy's numbers are of the kind of Python's."""
     kinds = ((bool, (bool, np.bool_)), (int, (int, np.integer)), (float, (float, np.floating)), (str, str))
     return next((kind for kind, types in kinds if isinstance(name, types)), type(name))
@@ -42,10 +42,10 @@ def sorted_rows(ids: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndar
         raise DataError(f"the ids hold something that cannot be compared: {err}") from err
     if len(set(map(type, ids))) > 1:
         for row, first in enumerate(names[codes]):
-            if _id_type(ids[row]) is not _id_type(first):
+            if id_type(ids[row]) is not id_type(first):
                 raise DataError(
-                    f"the ids hold {first!r} ({_id_type(first).__name__}) and {ids[row]!r} "
-                    f"({_id_type(ids[row]).__name__}, row {row}), which count as equal; give all ids one type, e.g. "
+                    f"the ids hold {first!r} ({id_type(first).__name__}) and {ids[row]!r} "
+                    f"({id_type(ids[row]).__name__}, row {row}), which count as equal; give all ids one type, e.g. "
                     "with .astype(str)"
                 )
     rank = np.empty(len(names), np.int64)
@@ -98,15 +98,19 @@ def checked_frequency(freq, ids, times, indptr, tz) -> Frequency:
         return step
     row = int(broken[0])
     s = int(np.searchsorted(indptr, row, side="right")) - 1
+    own = times[indptr[s] : indptr[s + 1]]
+    found, _ = infer_frequency(own, np.array([0, len(own)]), tz)
+    if found is not None and found != step:
+        hint = f"; its own stamps look like freq={found.text!r}"
+        hint += " (all series need the same)" if freq is None else ""
+    else:
+        hint = _hint(own, tz, row - int(indptr[s]))
     if row == indptr[s]:
-        found, _ = infer_frequency(times[indptr[s] : indptr[s + 1]], np.array([0, np.diff(indptr)[s]]), tz)
-        hint = f"; its own stamps look like freq={found.text!r}" if found is not None else ""
-        hint += _hint(times[indptr[s] : indptr[s + 1]], tz)
         raise DataError(f"series {ids[s]!r}: {stamp(times[row], tz)} does not lie on freq {origin}{hint}")
     raise DataError(
         f"series {ids[s]!r} has a gap or an irregular step: {stamp(times[row - 1], tz)} is followed by "
         f"{stamp(times[row], tz)}, which is not one step of {origin}; add the missing rows (and fill their "
-        f"values), or pass the right freq{_hint(times[indptr[s] : indptr[s + 1]], tz, row - int(indptr[s]))}"
+        f"values), or pass the right freq{hint}"
     )
 
 

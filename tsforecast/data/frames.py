@@ -44,7 +44,8 @@ def read_ids(column: nw.Series, name: str) -> np.ndarray:
     missing = pd.isna(pd.Series(ids, dtype=object)).to_numpy()
     if missing.any():
         raise DataError(
-            f"column {name!r} has no id in row {int(np.flatnonzero(missing)[0])} ({int(missing.sum())} in all)"
+            f"column {name!r} has no id in row {int(np.flatnonzero(missing)[0])} ({int(missing.sum())} in all); "
+            "fill it in, or drop these rows"
         )
     return ids
 
@@ -56,7 +57,7 @@ def read_times(column: nw.Series, name: str, ids: np.ndarray) -> tuple[np.ndarra
     silently swaps days and months.
     """
     dtype = column.dtype
-    if dtype.is_integer():
+    if dtype.is_integer() and not _is_beyond_numpy(dtype):
         if column.null_count():
             _refuse_missing_time(name, ids, np.array([v is None for v in column.to_list()]))
         values = column.to_numpy()
@@ -124,7 +125,7 @@ def read_target(column: nw.Series, name: str, describe) -> np.ndarray:
     dtype = column.dtype
     if dtype == nw.Boolean:
         raise DataError(f"column {name!r} holds truth values; if 0 and 1 are meant, convert it with .astype(int)")
-    if dtype.is_numeric() and not dtype.is_decimal():
+    if dtype.is_numeric() and not dtype.is_decimal() and not _is_beyond_numpy(dtype):
         if column.null_count():
             _refuse_missing_value(name, describe, column.is_null().to_numpy())
         with np.errstate(over="ignore"):
@@ -138,6 +139,11 @@ def read_target(column: nw.Series, name: str, describe) -> np.ndarray:
             f"column {name!r} is infinite at {describe(rows[0])} ({len(rows)} in all); drop or replace these values"
         )
     return values
+
+
+def _is_beyond_numpy(dtype) -> bool:
+    """Whole numbers of 128 bits, which polars has."""
+    return str(dtype).endswith("nt128")
 
 
 def _numbers_from_objects(items, dtype, name, describe):

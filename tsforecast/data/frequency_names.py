@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -97,16 +98,18 @@ def infer_frequency(times: np.ndarray, indptr: np.ndarray, tz: str | None) -> tu
     """Find the frequency that the data show, and the number of the series that shows it (None and -1 if none does).
 
     The longest series are asked first, whole; then piecewise, so that a series with a gap still tells its step and
-    the later check can name the gap. Only ten are tried: a set in which none of them is regular needs a look,
-    not a guess.
+    the later check can name the gap. A third of the pieces must agree, since few stamps are regular by chance (the
+    first and the middle of February and the first of March are 14 days apart). Only ten series are tried: a set in
+    which none of them is regular needs a look, not a guess.
     """
     longest = np.argsort(-np.diff(indptr), kind="stable")[:10]
     for pieces in (1, 3, 10):
         for s in longest:
-            for own in np.array_split(times[indptr[s] : indptr[s + 1]], pieces):
-                found = _infer_one(own, tz)
-                if found is not None:
-                    return found, int(s)
+            parts = np.array_split(times[indptr[s] : indptr[s + 1]], pieces)
+            found = Counter(step for step in (_infer_one(own, tz) for own in parts) if step is not None)
+            for step, count in found.most_common(1):
+                if 3 * count >= pieces:
+                    return step, int(s)
     return None, -1
 
 

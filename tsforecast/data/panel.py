@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from tsforecast.data.checks import checked_frequency, id_order, refuse_duplicates, sorted_rows, stamp
+from tsforecast.data.checks import checked_frequency, id_order, id_type, refuse_duplicates, sorted_rows, stamp
 from tsforecast.data.frames import FrameKind, open_frame, read_ids, read_target, read_times
 from tsforecast.data.frequency import Frequency
 from tsforecast.exceptions import DataError
@@ -153,6 +153,7 @@ class Panel:
         Raises ``DataError`` where a series' new rows do not start one step after its last stamp.
         """
         known = {(type(i), i): s for s, i in enumerate(self.ids)}
+        self._refuse_other_kinds(new, known)
         nexts = self.future_times(1)[:, 0]
         parts = [[s] for s in range(len(self))]
         fresh = []
@@ -162,7 +163,7 @@ class Panel:
                 fresh.append(n)
                 continue
             first = new.times[new.indptr[n]]
-            if new.tz != self.tz or first.dtype.kind != nexts.dtype.kind or first != nexts[s]:
+            if first.dtype.kind != nexts.dtype.kind or first != nexts[s]:
                 raise DataError(
                     f"the new rows of series {name!r} start at {stamp(first, new.tz)}, but its next stamp is "
                     f"{stamp(nexts[s], self.tz)}; pass only rows that follow what was seen, without a gap"
@@ -184,6 +185,26 @@ class Panel:
             indptr=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
             ids=ids[order],
         )
+
+    def _refuse_other_kinds(self, new: Panel, known) -> None:
+        """Raise where zone or ids of new rows cannot be meant as they stand."""
+        if new.tz != self.tz:
+            zones = ["without a zone" if tz is None else f"in {tz}" for tz in (new.tz, self.tz)]
+            way = "localize" if None in (new.tz, self.tz) else "convert"
+            raise DataError(
+                f"the stamps of the new rows are {zones[0]}, those before them {zones[1]}; make them alike (in pandas: "
+                f"df[{self.columns.time!r}].dt.tz_{way}({self.tz!r}))"
+            )
+        fresh = [name for name in new.ids if (type(name), name) not in known]
+        if fresh and new.kind.id_dtype is None:
+            raise DataError(f"the new rows have no column {self.columns.id!r}; add it, with the ids that fit has seen")
+        types = {id_type(name) for name in self.ids}
+        for name in fresh:
+            if id_type(name) not in types:
+                raise DataError(
+                    f"the id {name!r} of the new rows is of the type {id_type(name).__name__}, and no id before is "
+                    f"({self.ids[0]!r}, ...); convert the column {self.columns.id!r}"
+                )
 
     def build_frame(self, ids: np.ndarray, times: np.ndarray, more: dict[str, np.ndarray]):
         """Make a frame in the library of the input with the id and time columns in front."""

@@ -209,6 +209,7 @@ class WindowRegressor(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
         inner = self.estimator_
         y_is_1d, n_outputs = y.ndim == 1, 1 if y.ndim == 1 else y.shape[1]
         y = _rows.as_targets(y)
+        inner._validate_params()
         _scaling.check_magnitude(X, inner.dtype, what="X", names=getattr(self, "feature_names_in_", None))
         inner._fit_windows(
             Windows(

@@ -39,6 +39,10 @@ def check_estimator(estimator) -> None:
     is_regressor = hasattr(estimator, "fit") and hasattr(estimator, "predict")
     if estimator is not None and (isinstance(estimator, type) or not is_regressor):
         raise TypeError(f"estimator={estimator!r} must be None or a regressor with fit and predict")
+    if estimator is not None and hasattr(
+        estimator, "_fit_windows"
+    ):  # one of ours, whose dtype decides what values are too large
+        estimator._validate_params()
 
 
 def check_names(id_col: str, time_col: str, target_col: str, alias: str | None) -> None:
@@ -64,9 +68,9 @@ def check_h(h, horizon: int) -> int:
 
 def check_levels(level) -> list[float]:
     """Return the coverages as a list, each above 0 and below 100."""
-    levels = [] if level is None else list(np.atleast_1d(level))
+    levels = [] if level is None else np.atleast_1d(level).tolist()
     for value in levels:
-        if not isinstance(value, (int, float, np.number)) or not 0 < value < 100:
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 100:
             raise DataError(f"level={value!r} must be a coverage in per cent, above 0 and below 100, such as 80 or 95")
         if value < 1:
             raise DataError(f"level={value!r} is below one per cent; coverages are in per cent: level={value * 100:g}?")

@@ -128,7 +128,7 @@ def _roll(forecaster, df, n_windows, h, step_size, refit, levels):
             f"series {panel.ids[short[0]]!r} has {panel.lengths[short[0]]} rows, and {n_windows} windows of {h} steps "
             f"leave none before the first cut-off ({len(short)} such series); leave them out or ask for fewer windows"
         )
-    drops = first_drop - np.arange(n_windows) * step_size
+    drops = first_drop - np.arange(n_windows) * (step_size if n_windows > 1 else 0)
     every = int(refit) or n_windows
     model = clone(forecaster).set_params(calibrate=bool(levels))
     parts = []

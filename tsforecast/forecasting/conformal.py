@@ -23,7 +23,8 @@ from statistics import NormalDist
 import numpy as np
 
 from tsforecast.data.panel import Panel
-from tsforecast.forecasting.scaling import SeriesScaling
+from tsforecast.forecasting import models
+from tsforecast.forecasting.scaling import SeriesScaling, refuse_unscalable
 from tsforecast.forecasting.training import Recipe, forecast
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ def calibration_scores(panel: Panel, recipe: Recipe) -> np.ndarray:
     full = panel.select(np.flatnonzero(panel.lengths - drop >= least))
     trained = recipe.train(full.head(drop))
     z = trained.scaling.apply(full)
+    refuse_unscalable(full, z, models.compute_dtype(trained.model))
     ends = full.indptr[1:, None] - k - np.arange(origins)  # one past the last row of each scored window
     series = np.repeat(np.arange(len(full)), origins)
     predicted = forecast(trained.model, z, (ends - spec.n_timesteps).ravel(), series, spec)

@@ -98,11 +98,15 @@ def read_table(path: str, *, id_col: str, time_col: str, file_format: str | None
         if kind == "parquet":
             frame = pd.read_parquet(source, engine="pyarrow")
             return _parse_text_times(frame, time_col, lambda row: f"{shown}, row {row + 1}")
-        frame = _read_csv(source, [id_col, time_col])
+        frame = _read_csv(source, [id_col, time_col], shown)
     except (DataError, ImportError):
         raise
     except (PermissionError, IsADirectoryError) as err:
         raise DataError(f"{shown} cannot be read: {err.strerror}") from err
+    except pd.errors.EmptyDataError as err:
+        raise DataError(f"{shown} is empty; the first line must name the columns") from err
+    except UnicodeDecodeError as err:
+        raise DataError(f"{shown} is not UTF-8 ({err.reason}); save it in that encoding") from err
     except (OSError, ValueError, EOFError, ArithmeticError) as err:  # pandas' and pyarrow's own errors are among these
         raise DataError(f"{shown} cannot be read as {kind}: {err}") from err
     if id_col in frame:
@@ -110,9 +114,15 @@ def read_table(path: str, *, id_col: str, time_col: str, file_format: str | None
     return _parse_text_times(frame, time_col, lambda row: f"{shown}, line {row + 2}")
 
 
-def _read_csv(source: Any, as_text: list[str]) -> pd.DataFrame:
+def _read_csv(source: Any, as_text: list[str], shown: str) -> pd.DataFrame:
     """Read two columns as the text that they are (an id may be NA) and let pandas tell the types of the others."""
     names = pd.read_csv(source, nrows=0).columns
+    for other in (";", "\t", "|"):
+        if len(names) == 1 and other in names[0]:
+            raise DataError(
+                f"{shown}: the columns are separated by {other!r} and not by commas; write them with commas (and "
+                "numbers with points)"
+            )
     if hasattr(source, "seek"):
         source.seek(0)
     missing: Any = {name: MISSING for name in names if name not in as_text}

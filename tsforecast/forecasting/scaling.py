@@ -24,6 +24,7 @@ from tsforecast.nn import elementary
 MAX_LOG = 700.0
 # Largest magnitude that survives squaring in sums over windows, by the type that the model computes in.
 MODEL_LIMITS = {"float32": 1e12, "float64": 1e90}  # of values in model units, well inside what the estimators take
+SMALLEST = 1e-140  # of a series' largest value: squares of deviations of a millionth of it are still normal numbers
 LIMITS = {"float32": float(np.finfo(np.float32).max), "float64": 1e150}
 
 
@@ -134,12 +135,19 @@ def refuse_nonpositive(panel: Panel) -> None:
 
 
 def refuse_beyond(panel: Panel, dtype: str) -> None:
-    """Raise where a value is too large for the type that the model computes in."""
+    """Raise where a value is too large for the type that the model computes in, or a whole series too small."""
     rows = np.flatnonzero(np.abs(panel.values) > LIMITS[dtype])
     if len(rows):
         raise DataError(
             f"{panel.describe(rows[0])}: the value {panel.values[rows[0]]:g} is outside the {dtype} range "
             f"(+-{LIMITS[dtype]:.3g}; {len(rows)} such values in all); correct it or divide the column by a constant"
+        )
+    largest = np.maximum.reduceat(np.abs(panel.values), panel.indptr[:-1])
+    tiny = np.flatnonzero((largest > 0) & (largest < SMALLEST))
+    if len(tiny):
+        raise DataError(
+            f"series {panel.ids[tiny[0]]!r} holds no value above {largest[tiny[0]]:.3g}, of which squares vanish "
+            f"({len(tiny)} such series in all); multiply the column by a constant"
         )
 
 

@@ -131,14 +131,13 @@ def choose_n_timesteps(panel: Panel, season_length: int, horizon: int) -> int:
     Raises ``NotEnoughHistoryError`` where no series holds one season and one horizon.
     """
     shortest, longest = int(panel.lengths.min()), int(panel.lengths.max())
+    needed = max(season_length, 2)
+    if longest < needed + horizon:
+        refuse_untrainable(panel, needed, horizon)
     n_windows = int(np.maximum(panel.lengths - 2 * season_length - horizon + 1, 0).sum())
     low, high = defaults.window_lengths(season_length, horizon, float(np.median(panel.lengths)), n_windows)
     steps = min(max(shortest - horizon, low), high)
-    steps = min(steps, longest - horizon)
-    needed = max(season_length, 2)
-    if steps < needed:
-        refuse_untrainable(panel, needed, horizon)
-    return max(min(steps, shortest), needed)
+    return max(min(steps, longest - horizon, shortest), needed)
 
 
 def refuse_untrainable(panel: Panel, n_timesteps: int, horizon: int) -> None:

@@ -55,12 +55,14 @@ def train_fleet(spec: NetworkSpec, rule: StepRule, members: Sequence[Member], n_
 def _chunks(members: Sequence[Member]) -> Iterator[list[Member]]:
     """Members in their order, in lists of a bounded size."""
     chunk: list[Member] = []
-    size = 0
+    size = epochs = 0
     for m in members:
         own = 3 * len(m.state.params) + 3 * len(m.windows) + len(m.windows.values) + len(m.windows.targets)
-        if chunk and (len(chunk) == MOST_MEMBERS or size + own > MOST_NUMBERS):
+        epochs = max(epochs, len(m.factors))
+        histories = 2 * epochs * (len(chunk) + 1)  # losses and scores, as many of each as the longest has epochs
+        if chunk and (len(chunk) == MOST_MEMBERS or size + own + histories > MOST_NUMBERS):
             yield chunk
-            chunk, size = [], 0
+            chunk, size, epochs = [], 0, len(m.factors)
         chunk.append(m)
         size += own
     if chunk:
