@@ -8,7 +8,8 @@ from series import seasonal_frame
 from tsforecast.data.panel import Panel
 from tsforecast.exceptions import DataError
 from tsforecast.forecasting import defaults
-from tsforecast.forecasting.scaling import SeriesScaling, choose_log, refuse_beyond
+from tsforecast.forecasting.choices import choose_log
+from tsforecast.forecasting.scaling import SeriesScaling, refuse_beyond
 
 
 @pytest.mark.parametrize("log", [False, True])

@@ -8,9 +8,10 @@ from series import seasonal_frame
 from tsforecast.data.panel import Panel
 from tsforecast.exceptions import NotEnoughHistoryError
 from tsforecast.forecasting import defaults
+from tsforecast.forecasting.choices import choose_n_timesteps
 from tsforecast.forecasting.scaling import SeriesScaling
 from tsforecast.forecasting.state import make_spec
-from tsforecast.forecasting.windows import choose_n_timesteps, hold_out_last, refuse_short, training_windows
+from tsforecast.forecasting.windows import hold_out_last, refuse_short, training_windows
 
 
 def panel_of(*lengths):

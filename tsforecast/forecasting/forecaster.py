@@ -10,15 +10,13 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from tsforecast.data.panel import Panel
-from tsforecast.exceptions import DataError
 from tsforecast.forecasting import defaults, models, stored
 from tsforecast.forecasting.arguments import PARAMETER_CONSTRAINTS, check_estimator, check_h, check_levels, check_names
+from tsforecast.forecasting.choices import choose
 from tsforecast.forecasting.conformal import calibration_scores
-from tsforecast.forecasting.local import refuse_untrained
-from tsforecast.forecasting.scaling import choose_log, refuse_beyond
-from tsforecast.forecasting.state import FittedState, make_spec
+from tsforecast.forecasting.scaling import refuse_beyond
+from tsforecast.forecasting.state import FittedState
 from tsforecast.forecasting.training import Recipe
-from tsforecast.forecasting.windows import choose_n_timesteps, refuse_short, refuse_untrainable
 from tsforecast.persistence import save_model
 
 
@@ -174,27 +172,14 @@ class Forecaster(BaseEstimator):
     def _fit_panel(self, panel: Panel) -> Forecaster:
         check_estimator(self.estimator)
         refuse_beyond(panel, "float32" if self.estimator is None else models.compute_dtype(self.estimator))
-        season = self._choose_season(panel)
-        steps = self.n_timesteps or choose_n_timesteps(panel, season, self.horizon)
-        if steps < season:
-            raise DataError(
-                f"n_timesteps={steps} is shorter than one season of {season} steps; lengthen it, or set season_length=1"
-            )
-        if panel.lengths.max() < steps + self.horizon:
-            refuse_untrainable(panel, steps, self.horizon)
-        refuse_short(panel, steps)
-        if self.scope == "local":
-            refuse_untrained(panel, steps, self.horizon)
-        log = choose_log(panel, self.transform, season)
-        norm = defaults.window_norm(log) if self.window_norm == "auto" else self.window_norm
-        spec = make_spec(steps, self.horizon, season, norm, self.linear_skip)
+        spec, log = choose(self, panel)
         local = self.scope == "local"
         recipe = Recipe(spec, log, self._make_estimator, self.random_state, self.n_jobs, self.device, local)
         scores = calibration_scores(panel, recipe) if self.calibrate else None
         trained = recipe.train(panel)
         alias = self.alias or type(self._make_estimator(1)).__name__
         # Nothing of self changes before all of this has succeeded.
-        state = FittedState(spec, trained.model, trained.scaling, scores, panel.tail(steps), alias)
+        state = FittedState(spec, trained.model, trained.scaling, scores, panel.tail(spec.n_timesteps), alias)
         self._publish(state, trained.n_windows)
         return self
 
@@ -203,12 +188,6 @@ class Forecaster(BaseEstimator):
         self.estimator_, self.n_windows_ = state.model, n_windows
         self.n_timesteps_, self.season_length_ = state.spec.n_timesteps, state.spec.season_length
         self.freq_, self.transform_ = state.panel.freq.text, "log" if state.scaling.log else "none"
-
-    def _choose_season(self, panel):
-        if self.season_length is not None:
-            return self.season_length
-        season = panel.freq.season_length()
-        return season if panel.lengths.max() >= season + self.horizon else 1
 
     def _make_estimator(self, n_windows):
         if self.estimator is None:

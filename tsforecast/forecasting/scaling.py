@@ -115,15 +115,6 @@ def _naive_error(values, panel, season_length):
     return errors
 
 
-def choose_log(panel: Panel, transform: str, season_length: int) -> bool:
-    """Decide on the logarithm; ``"auto"`` takes it for slow series (``defaults``) where every value is positive."""
-    smallest = int(np.argmin(panel.values))
-    if transform == "log" and panel.values[smallest] <= 0:
-        refuse_nonpositive(panel)
-    slow = season_length in defaults.LOG_SEASONS
-    return transform == "log" or (transform == "auto" and slow and panel.values[smallest] > 0)
-
-
 def refuse_nonpositive(panel: Panel) -> None:
     """Raise where a model of logarithms meets a value that has none."""
     rows = np.flatnonzero(panel.values <= 0)

@@ -125,21 +125,6 @@ def window_frames(z: np.ndarray, starts: np.ndarray, spec: NetworkSpec) -> Windo
     return frames
 
 
-def choose_n_timesteps(panel: Panel, season_length: int, horizon: int) -> int:
-    """Pick the window length: 1 to 3 seasons, as long as the shortest series can train with, if it can.
-
-    Raises ``NotEnoughHistoryError`` where no series holds one season and one horizon.
-    """
-    shortest, longest = int(panel.lengths.min()), int(panel.lengths.max())
-    needed = max(season_length, 2)
-    if longest < needed + horizon:
-        refuse_untrainable(panel, needed, horizon)
-    n_windows = int(np.maximum(panel.lengths - 2 * season_length - horizon + 1, 0).sum())
-    low, high = defaults.window_lengths(season_length, horizon, float(np.median(panel.lengths)), n_windows)
-    steps = min(max(shortest - horizon, low), high)
-    return max(min(steps, longest - horizon, shortest), needed)
-
-
 def refuse_untrainable(panel: Panel, n_timesteps: int, horizon: int) -> None:
     """Raise because not even the longest series gives one training window."""
     s = int(np.argmax(panel.lengths))
