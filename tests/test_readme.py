@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tsforecast
-from tsforecast.cli import EPILOG
+from tsforecast._arguments import EPILOG
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)

@@ -28,6 +28,7 @@ ROOM_OF_FILE = {
     "_scores": "data",
     "_compat": "estimators",
     "__main__": "cli",
+    "_arguments": "cli",
     "_commands": "cli",
 }
 # Libraries beyond the standard one that a room may use; numpy everywhere.

@@ -9,6 +9,7 @@ import numpy as np
 from tsforecast._compat import Interval, StrOptions
 from tsforecast.estimators._config import DEVICES
 from tsforecast.exceptions import DataError
+from tsforecast.forecasting.models import is_native
 from tsforecast.spec import WINDOW_NORMS
 
 PARAMETER_CONSTRAINTS: dict = {
@@ -39,9 +40,7 @@ def check_estimator(estimator) -> None:
     is_regressor = hasattr(estimator, "fit") and hasattr(estimator, "predict")
     if estimator is not None and (isinstance(estimator, type) or not is_regressor):
         raise TypeError(f"estimator={estimator!r} must be None or a regressor with fit and predict")
-    if estimator is not None and hasattr(
-        estimator, "_fit_windows"
-    ):  # one of ours, whose dtype decides what values are too large
+    if is_native(estimator):  # its dtype decides what values are too large
         estimator._validate_params()
 
 
