@@ -37,8 +37,9 @@ PARAMETER_CONSTRAINTS: dict = {
 
 def check_estimator(estimator) -> None:
     """Refuse what cannot learn and forecast; None is the default estimator."""
-    is_regressor = hasattr(estimator, "fit") and hasattr(estimator, "predict")
-    if estimator is not None and (isinstance(estimator, type) or not is_regressor):
+    if estimator is None:
+        return
+    if isinstance(estimator, type) or not (hasattr(estimator, "fit") and hasattr(estimator, "predict")):
         raise TypeError(f"estimator={estimator!r} must be None or a regressor with fit and predict")
     if is_native(estimator):  # its dtype decides what values are too large
         estimator._validate_params()
