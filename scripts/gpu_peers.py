@@ -5,10 +5,9 @@ All use one bias a gate, as ours do: the second one of ``torch.nn.LSTM`` stays z
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
+from gpu_jobs import Job
 
 from tsforecast.spec import NetworkSpec
 
@@ -19,33 +18,6 @@ def set_tf32(allowed: bool) -> None:
     """Let cuDNN and cuBLAS round the factors of their products to 10 bits, or not."""
     torch.backends.cudnn.allow_tf32 = allowed
     torch.backends.cuda.matmul.allow_tf32 = allowed
-
-
-@dataclass(frozen=True)
-class Job:
-    """One network and its data: ``params [P]``, ``x [N,T,F]``, ``y [N,K]`` in float32, and rows a batch."""
-
-    spec: NetworkSpec
-    params: np.ndarray
-    x: np.ndarray
-    y: np.ndarray
-    batch: int
-    rate: float = 1e-3
-
-    @staticmethod
-    def make(
-        units: int, layers: int, batch: int, n_timesteps: int, n_batches: int, n_features: int = 1, **network
-    ) -> Job:
-        rng = np.random.default_rng(0)
-        spec = NetworkSpec(n_timesteps, n_features, (units,) * layers, 1, **network)
-        n = batch * n_batches
-        x, y = rng.normal(size=(n, n_timesteps, n_features)), rng.normal(size=(n, 1))
-        params = rng.uniform(-1, 1, spec.n_params) / np.sqrt(units)
-        return Job(spec, *(a.astype(np.float32) for a in (params, x, y)), batch)
-
-    @property
-    def n_batches(self) -> int:
-        return len(self.x) // self.batch
 
 
 class Network(torch.nn.Module):
@@ -144,7 +116,11 @@ def captured(work, device: str):
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         work()
-    return graph.replay
+
+    def replay(_recorded=work):  # which holds the memory that the recording reads
+        graph.replay()
+
+    return replay
 
 
 def layers_alone(job: Job, device: str):

@@ -10,17 +10,17 @@ import statistics
 import sys
 import time
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from unittest import mock
 
-import numpy as np
 import torch
-from gpu_peers import Eager, Graph, Job, Many, layers_alone, set_tf32, synchronize
+from gpu_jobs import RULE, Job, Ours
+from gpu_peers import Eager, Graph, Many, layers_alone, set_tf32, synchronize
 
-from tsforecast.backends.base import StepRule, TrainState, Windows, get_backend
+from tsforecast.backends.base import TrainState, get_backend
 from tsforecast.nn.fleet import TrainJob, train_many
 from tsforecast.nn.trainer import TrainConfig
 
-RULE = StepRule(max_grad_norm=1.0)
 PAIRS = 7
 
 
@@ -45,21 +45,6 @@ def clocked(work):
         return time.perf_counter() - begin
 
     return run
-
-
-class Ours:
-    """The backend's own call for an epoch, as ``fit`` makes it; windows are on the device from the first call on."""
-
-    def __init__(self, job: Job, order: np.ndarray):
-        self.job, self.order, self.backend = job, order, get_backend("cuda")
-        width, n = job.x[0].size, len(job.x)
-        starts = np.arange(n, dtype=np.int64)
-        self.windows = Windows(job.x.ravel(), starts * width, job.y.ravel(), starts, np.ones(n, np.float32))
-        self.state, self.rates = TrainState(job.params.copy()), np.full(job.n_batches, job.rate)
-
-    def epoch(self) -> float:
-        job = self.job
-        return self.backend.train_epoch(job.spec, RULE, self.state, self.windows, self.order, job.batch, self.rates, 1)
 
 
 @contextmanager
@@ -111,8 +96,10 @@ def training_step(device: str, units: int, layers: int, batch: int, n_timesteps:
 
 def kernels(device: str, units: int, batch: int, n_timesteps: int, n_batches: int) -> dict:
     """Forward and backward by events: ours (with gather, head, loss, clip and Adam) and cuDNN's layers alone."""
+    if device == "cuda" and not torch.backends.cudnn.is_available():
+        raise RuntimeError("this PyTorch has no cuDNN to compare with")
     job = Job.make(units, 1, batch, n_timesteps, n_batches)
-    ours = Ours(job, np.arange(len(job.x)))
+    ours = Ours(job)
     ours.epoch()  # refuses what there are no kernels for, and loads the modules whose launches are timed
     replays = {}
     for name, allowed in (("fp32", False), ("tf32", True)):
@@ -154,13 +141,12 @@ def fleet(device: str, n_models: int, units: int, batch: int, n_timesteps: int, 
     set_tf32(False)
     job = Job.make(units, 1, batch, n_timesteps, n_batches)
     many, backend, n_epochs = Many(n_models, job, device), get_backend("cuda"), 4
+    windows = job.windows()  # of which all members share the arrays
     config = TrainConfig(RULE, learning_rate_init=job.rate, batch_size=batch, max_iter=n_epochs, tol=0.0)
-    width, starts = job.x[0].size, np.arange(len(job.x), dtype=np.int64)
-    data = job.x.ravel(), starts * width, job.y.ravel(), starts, np.ones(len(job.x), np.float32)
 
     def train():
         jobs = [
-            TrainJob(job.spec, config, TrainState(job.params.copy()), Windows(*data), seed=i) for i in range(n_models)
+            TrainJob(job.spec, config, TrainState(job.params.copy()), replace(windows), seed=i) for i in range(n_models)
         ]
         begin = time.perf_counter()
         train_many(backend, jobs, 1)
@@ -172,35 +158,3 @@ def fleet(device: str, n_models: int, units: int, batch: int, n_timesteps: int, 
         "models": n_models, "units": units, "batch": batch, "steps": n_timesteps, "ours_us": mine * us,
         "bmm_graph_us": theirs * us, "ratio": ratio,
     }  # fmt: skip
-
-
-def launch_cost(n: int = 1000) -> dict:
-    """Microseconds that Python takes to launch an empty kernel, and that a barrier of the whole grid takes."""
-    from numba import cuda
-
-    @cuda.jit
-    def empty(x):
-        x[0] = 0
-
-    @cuda.jit
-    def barriers(x, rounds):
-        for i in range(rounds):
-            x[0] = i
-            cuda.cg.this_grid().sync()
-
-    x = cuda.device_array(1, np.float32)
-    n_blocks = cuda.get_current_device().MULTIPROCESSOR_COUNT
-    launch_empty, launch_barriers = empty[1, 32], barriers[n_blocks, 256]
-    launch_empty(x)
-    launch_barriers(x, 1)
-    cuda.synchronize()
-    begin = time.perf_counter()
-    for _ in range(n):
-        launch_empty(x)
-    issued = time.perf_counter() - begin
-    cuda.synchronize()
-    begin = time.perf_counter()
-    launch_barriers(x, n)
-    cuda.synchronize()
-    waited = time.perf_counter() - begin
-    return {"launch_us": issued / n * 1e6, "grid_barrier_us": waited / n * 1e6, "blocks": n_blocks}

@@ -1,12 +1,13 @@
-"""Numbers of the CUDA backend beside those of the CPU backend in float64 and of ``torch.nn.LSTM``."""
+"""Numbers of the CUDA backend beside those of the CPU backend and, where there is PyTorch, of ``torch.nn.LSTM``."""
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from gpu_peers import Job, Network, set_tf32
+from importlib.util import find_spec
 
-from tsforecast.backends.base import StepRule, TrainState, Windows, get_backend
+import numpy as np
+from gpu_jobs import Job
+
+from tsforecast.backends.base import StepRule, TrainState, get_backend
 
 
 def relative(found: np.ndarray, expected: np.ndarray) -> float:
@@ -14,12 +15,26 @@ def relative(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
-def of_torch(job: Job, cotangent: np.ndarray, device: str) -> list[np.ndarray]:
+def has_torch(device: str) -> bool:
+    """Whether there is a PyTorch that can use the device."""
+    if find_spec("torch") is None:
+        return False
+    import torch
+
+    return device != "cuda" or torch.cuda.is_available()
+
+
+def of_torch(job: Job, cotangent: np.ndarray, device: str, tf32: bool) -> list[np.ndarray]:
     """Outputs, gradient by the weights and by the windows."""
+    import torch
+    from gpu_peers import Network, set_tf32
+
+    set_tf32(tf32)
     network = Network(job, device)
     x = torch.tensor(job.x, device=device, requires_grad=True)
     outputs = network(x)
     outputs.backward(torch.tensor(cotangent, device=device))
+    set_tf32(False)
     dparams = network.flat(job.spec, lambda parameter: parameter.grad)
     return [outputs.detach().cpu().numpy(), dparams, x.grad.cpu().numpy()]
 
@@ -34,10 +49,9 @@ def values(
         job.spec, job.params.astype(float), job.x.astype(float), cotangent.astype(float)
     )
     found = {"ours": get_backend("cuda").gradient(job.spec, job.params, job.x, cotangent)}
-    for name, allowed in (("torch_fp32", False), ("torch_tf32", True)):
-        set_tf32(allowed)
-        found[name] = of_torch(job, cotangent, device)
-    set_tf32(False)
+    if has_torch(device):
+        for name, tf32 in (("torch_fp32", False), ("torch_tf32", True)):
+            found[name] = of_torch(job, cotangent, device, tf32)
     row: dict = {"units": units, "layers": layers, "bidirectional": bidirectional}
     for name, three in found.items():
         row[name] = max(relative(a, b) for a, b in zip(three, exact, strict=True))
@@ -47,8 +61,7 @@ def values(
 def curves(units: int, n_timesteps: int, batch: int, n_steps: int, dropout: float = 0.0) -> dict:
     """One training step, and a number of them, beside the CPU in float32; and whether two runs have the same bits."""
     job = Job.make(units, 1, batch, n_timesteps, 4, dropout=dropout)
-    starts = np.arange(len(job.x), dtype=np.int64)
-    windows = Windows(job.x.ravel(), starts * n_timesteps, job.y.ravel(), starts, np.ones(len(job.x), np.float32))
+    windows = job.windows()
     batches = [np.random.default_rng(i).permutation(len(job.x))[:batch] for i in range(n_steps)]
 
     def train(device):

@@ -1,11 +1,15 @@
 """What calls of the backend do on the host, by numba-cuda's own code down to the driver's door (``fake_driver``)."""
 
 import gc
+import importlib
 import itertools
 import re
 import warnings
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
+import offline
 import pytest
 from fake_driver import PROCESSORS, machine
 
@@ -191,3 +195,35 @@ def test_too_little_memory_leaves_model_and_weights(gpu, rng, monkeypatch):
     np.testing.assert_array_equal(model.set_params(device="reference").predict(X), expected)
     with pytest.raises(BackendUnavailableError, match="MiB left"):
         fit_many([LSTMRegressor(128, device="cuda")], [X], [y])
+
+
+@pytest.fixture
+def jobs(monkeypatch):
+    """``scripts/gpu_jobs.py``, what is measured on a GPU without PyTorch."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "scripts")
+    return importlib.import_module("gpu_jobs")
+
+
+@pytest.mark.parametrize("units", [16, 200])
+def test_each_kernel_is_launched_under_the_tools(gpu, jobs, units):
+    jobs.one_of_each(units)
+    kernels = Counter(kernel.__name__.removesuffix("_wide") for kernel in gpu.compiled)
+    # For a network that is a chain and one that is none; narrow ones train in one block and in several.
+    assert kernels == {"train": 4 if units == 16 else 2, "infer": 2, "differentiate": 2}
+    assert max(np.prod(launch.config.grid) for launch in gpu.launches) <= 8
+
+
+def test_kernels_that_measure_launches_compile(jobs):
+    with offline.recording() as launches:
+        row = jobs.launch_cost(3)
+    assert set(row) == {"blocks", "launch_us", "grid_barrier_us", "counted_barrier_us"}
+    assert {launch.name for launch in launches} == {"empty", "barriers", "counted_barriers"}
+    for launch in {launch.name: launch for launch in launches}.values():
+        used = offline.compile_kernel(launch.kernel, launch.argtypes)
+        assert used.cooperative == (launch.name != "empty")
+        assert used.blocks_per_processor(launch.n_threads, "sm_90") >= 1
+
+
+def test_calls_that_are_timed_by_the_first(gpu, jobs):
+    assert jobs.first_calls(16, 3)["units"] == 16
+    assert [len(types) for types in gpu.compiled.values()] == [1]
