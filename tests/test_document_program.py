@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tsforecast.estimators import base
+from tsforecast.estimators import _jobs
 
 ROOT = Path(__file__).parent.parent
 
@@ -34,9 +34,9 @@ def test_it_prints_a_falling_loss(program, capsys):
 def test_its_loss_is_that_of_torch(program, monkeypatch):
     golden = np.load(ROOT / "tests" / "golden" / "torch_lstm.npz")
     first_weights = golden["document/params"].astype(np.float32)
-    monkeypatch.setattr(base, "init_params", lambda spec, seed, dtype, *_: first_weights.astype(dtype))
+    monkeypatch.setattr(_jobs, "init_params", lambda spec, seed, dtype, *_: first_weights.astype(dtype))
     # The seed of the row order in the golden file is 0; the estimator would draw one from random_state.
-    monkeypatch.setattr(base, "check_random_state", lambda seed: SimpleNamespace(randint=lambda high: 0))
+    monkeypatch.setattr(_jobs, "check_random_state", lambda seed: SimpleNamespace(randint=lambda high: 0))
     model = program.make_model().fit(golden["document/x"].astype(np.float64), golden["document/y"].astype(np.float64))
     np.testing.assert_allclose(model.loss_curve_, golden["document/loss_float32"], rtol=1e-5)
     model.set_params(dtype="float64").fit(golden["document/x"].astype(float), golden["document/y"].astype(float))
