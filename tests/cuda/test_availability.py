@@ -52,7 +52,7 @@ class Driver:
 def machine(monkeypatch):
     """Function that sets the driver (None: there is none), and whether all of the extra is there."""
 
-    def set_up(driver, missing=None, broken=None):
+    def set_up(driver, missing=None, broken=None, linked=__file__):
         def open_library(name, *args, **kwargs):
             if driver is None:
                 raise OSError("no such library")
@@ -61,7 +61,11 @@ def machine(monkeypatch):
         def import_module(name):
             if broken is not None and name == broken:
                 raise RuntimeError("Failure finding libnvvm.so\nin many places")
-            return types.SimpleNamespace(load_nvidia_dynamic_lib=lambda library: None)
+            return types.SimpleNamespace(
+                load_nvidia_dynamic_lib=lambda library: None,
+                get_libdevice=lambda: __file__,
+                get_cudalib=lambda library, static: linked,
+            )
 
         for variable in ("NUMBA_ENABLE_CUDASIM", "NUMBA_DISABLE_CUDA", "CUDA_VISIBLE_DEVICES"):
             monkeypatch.delenv(variable, raising=False)
@@ -86,6 +90,7 @@ MISSING = [
     ((Driver(), "numba_cuda"), r"numba-cuda is not installed: pip install 'tsforecast\[cuda\]'"),
     ((None, "numba_cuda"), r"no NVIDIA driver.*; and the package numba-cuda is not installed"),
     ((Driver(), None, "cuda.pathfinder"), r"not all that it needs \(Failure finding libnvvm.so\): pip install"),
+    ((Driver(), None, None, "libcudadevrt.a"), r"not all that it needs \(no cudadevrt\): .* CUDA_HOME name a toolkit"),
     ((Driver(), None, "numba.cuda"), r"not all that it needs \(Failure finding libnvvm.so\): pip install"),
 ]
 

@@ -94,9 +94,16 @@ def problem_of_extra() -> str | None:
         for name in LIBRARIES:
             pathfinder.load_nvidia_dynamic_lib(name)
         import_module("numba.cuda")
+        libs = import_module("numba.cuda.cudadrv.libs")
+        for name, path in (("libdevice", libs.get_libdevice()), ("cudadevrt", libs.get_cudalib("cudadevrt", True))):
+            if path is None or not Path(path).is_file():  # what kernels are linked with
+                raise FileNotFoundError(f"no {name}")
     except Exception as error:  # of classes that each of these libraries defines
         first_line = str(error).strip().partition("\n")[0]
-        return f"numba-cuda is installed, but not all that it needs ({first_line}): {EXTRA}"
+        return (
+            f"numba-cuda is installed, but not all that it needs ({first_line}): {EXTRA}, or let CUDA_HOME name a "
+            "toolkit of CUDA 13"
+        )
     return None
 
 
