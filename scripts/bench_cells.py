@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from tsforecast.backends.base import StepRule, TrainState, Windows, get_backend
-from tsforecast.backends.cpu.backend import SUPPORTED_CELLS
+from tsforecast.backends.cpu.shapes import SUPPORTED_CELLS
 from tsforecast.nn.initializers import init_params
 from tsforecast.spec import NetworkSpec
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tsforecast.backends.cpu.backend import SUPPORTED_CELLS
+from tsforecast.backends.cpu.shapes import SUPPORTED_CELLS
 from tsforecast.cells import CELLS
 
 BACKEND_CELLS = [

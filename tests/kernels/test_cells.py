@@ -8,7 +8,7 @@ from cell_cases import BACKEND_CELLS, layer_blocks
 from kernel_cases import network, one_step, random_params, series_windows, step_rule
 
 from tsforecast.backends.base import StepRule, TrainState, Windows, get_backend
-from tsforecast.backends.cpu.backend import SUPPORTED_CELLS
+from tsforecast.backends.cpu.shapes import SUPPORTED_CELLS
 from tsforecast.backends.reference import layer
 from tsforecast.backends.reference.cells import CELLS as EQUATIONS
 from tsforecast.cells import CELLS

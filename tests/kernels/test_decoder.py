@@ -7,8 +7,8 @@ import pytest
 from kernel_cases import network, random_params, series_windows, step_gradient, step_rule
 
 from tsforecast.backends.base import Windows, get_backend
-from tsforecast.backends.cpu.backend import SUPPORTED_CELLS
 from tsforecast.backends.cpu.jit import JIT_DISABLED
+from tsforecast.backends.cpu.shapes import SUPPORTED_CELLS
 from tsforecast.cells import CELLS
 from tsforecast.nn.gradcheck import gradcheck, numerical_gradient, relative_error
 from tsforecast.spec import NetworkSpec

@@ -7,9 +7,8 @@ import pytest
 from kernel_cases import network, one_step, random_params, series_windows, step_gradient, step_rule
 
 from tsforecast.backends.base import TrainState, Windows, get_backend
-from tsforecast.backends.cpu.backend import SUPPORTED_CELLS
 from tsforecast.backends.cpu.jit import JIT_DISABLED
-from tsforecast.backends.cpu.shapes import CELL_SHAPES
+from tsforecast.backends.cpu.shapes import CELL_SHAPES, SUPPORTED_CELLS
 from tsforecast.backends.members import Member
 from tsforecast.backends.reference import layer
 from tsforecast.backends.reference.cells import CELLS as EQUATIONS

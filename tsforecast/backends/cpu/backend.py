@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,28 +22,25 @@ from tsforecast.backends.cpu.arguments import kernel_data, kernel_rule
 from tsforecast.backends.cpu.cache import is_kept
 from tsforecast.backends.cpu.memory import pack_flat, packed_state, thread_memory, training_memory, work_buffer
 from tsforecast.backends.cpu.plan import (
-    INFERENCE,
+    EVALUATION_ROWS,
     INPUT_GRADIENT,
     TRAINING,
     Plan,
     carried_states,
+    inference_plan,
     make_plan,
     operations,
 )
-from tsforecast.backends.cpu.shapes import CELL_SHAPES
+from tsforecast.backends.cpu.shapes import check_supported
 from tsforecast.backends.cpu.sync import SYNC_SIZE
 from tsforecast.backends.cpu.threads import run_threads, thread_count
 from tsforecast.backends.members import Member
 from tsforecast.spec import NetworkSpec
 
-# Rows of a chunk of forecasts: a multiple of every tile's rows; fewer where the states of all steps would be large.
-INFERENCE_ROWS, FEWEST_INFERENCE_ROWS, INFERENCE_NUMBERS = 48, 6, 3_000_000
-EVALUATION_ROWS = 8 * INFERENCE_ROWS
 MOST_THREADS = epoch.MOST_SHARDS
 # Kinds of networks, by the type of ``net.Net`` and the dtype, whose kernels are loaded: of training, of forecasts.
 _can_train: set[tuple[type, np.dtype]] = set()
 _can_predict: set[tuple[type, np.dtype]] = set()
-SUPPORTED_CELLS = tuple(CELL_SHAPES)  # of the keys of cells.CELLS
 
 
 class CpuBackend:
@@ -91,7 +87,7 @@ class CpuBackend:
         DivergedError
             The loss or the gradient of a batch is not finite; ``state`` stays as the batch before left it.
         """
-        _check_supported(spec)
+        check_supported(spec)
         batch_size = min(batch_size, len(order))
         n_shards = epoch.shard_count(batch_size)
         n_operations = 3 * operations(spec) * len(order)
@@ -128,7 +124,7 @@ class CpuBackend:
         """Train many networks of one kind, one a thread; see ``fleet.train_fleet``."""
         from tsforecast.backends.cpu.fleet import train_fleet
 
-        _check_supported(spec)
+        check_supported(spec)
         train_fleet(spec, rule, members, n_jobs)
 
     def evaluate(self, spec: NetworkSpec, rule: StepRule, params: NDArray, windows: Windows, n_jobs: int) -> float:
@@ -189,7 +185,7 @@ class CpuBackend:
         """Return outputs ``[N,K*Q]``, ``dparams [P]`` and ``dx [N,T,F]`` of ``sum(outputs * cotangent)``."""
         check_plain(spec)
         spec = spec.without_dropout
-        _check_supported(spec)
+        check_supported(spec)
         dtype, n = params.dtype, len(x)
         plan = make_plan(spec, n, INPUT_GRADIENT)
         packed = pack_flat(plan, params, plan.n_packed)
@@ -220,31 +216,3 @@ def _prediction(
     return (
         plan.net, plan.layers, values, x_starts, first, last, packed, work[0], frame[0], base[0], carried, sync, result,
     )  # fmt: skip
-
-
-def _check_supported(spec: NetworkSpec) -> None:
-    """Raise ``ValueError`` for a network that has no kernels here."""
-    if spec.cell not in SUPPORTED_CELLS:
-        raise ValueError(
-            f"the cpu backend has no kernels for the cell {spec.cell!r}, only for {', '.join(SUPPORTED_CELLS)}; "
-            "the reference backend runs every cell"
-        )
-    if spec.recurrent_dropout and CELL_SHAPES[spec.cell].reads_h:
-        raise ValueError(
-            f"the cpu backend has no recurrent_dropout= for the cell {spec.cell!r}; take dropout= or zoneout=, or "
-            "device='reference'"
-        )
-
-
-def inference_plan(spec: NetworkSpec, n_windows: int) -> Plan:
-    """Plan for forecasts of ``n_windows`` windows, in chunks of a bounded size."""
-    spec = spec.without_dropout
-    return make_plan(spec, 1 if spec.stateful else max(1, min(n_windows, _inference_rows(spec))), INFERENCE)
-
-
-@lru_cache(maxsize=64)
-def _inference_rows(spec: NetworkSpec) -> int:
-    """Most rows of a chunk of forecasts."""
-    _check_supported(spec)
-    numbers = spec.n_timesteps * sum(run.inputs + run.units for run in spec.topology.runs)
-    return min(INFERENCE_ROWS, max(1, INFERENCE_NUMBERS // numbers // FEWEST_INFERENCE_ROWS) * FEWEST_INFERENCE_ROWS)

@@ -11,10 +11,16 @@ from numpy.typing import NDArray
 from tsforecast.backends.base import StepRule, Windows, gradient_steps
 from tsforecast.backends.cpu import epoch, member
 from tsforecast.backends.cpu.arguments import State, kernel_data, kernel_rule
-from tsforecast.backends.cpu.backend import EVALUATION_ROWS, INFERENCE_ROWS, inference_plan
 from tsforecast.backends.cpu.desk import Desk, Members, Networks
 from tsforecast.backends.cpu.memory import aligned_zeros, thread_memory, training_memory, work_buffer
-from tsforecast.backends.cpu.plan import TRAINING, make_plan, operations
+from tsforecast.backends.cpu.plan import (
+    EVALUATION_ROWS,
+    INFERENCE_ROWS,
+    TRAINING,
+    inference_plan,
+    make_plan,
+    operations,
+)
 from tsforecast.backends.cpu.sync import SYNC_SIZE
 from tsforecast.backends.cpu.threads import run_threads, thread_count
 from tsforecast.backends.members import Member, one_buffer

@@ -37,13 +37,16 @@ from tsforecast.backends.cpu.run_places import (
     take_output_gradients,
     take_run_buffers,
 )
-from tsforecast.backends.cpu.shapes import CELL_SHAPES
+from tsforecast.backends.cpu.shapes import CELL_SHAPES, check_supported
 from tsforecast.backends.cpu.tile import whole_vectors
 from tsforecast.cells import CELLS
 from tsforecast.spec import NetworkSpec
 
 # What a work buffer is for; each holds what the one before does, and more.
 INFERENCE, TRAINING, INPUT_GRADIENT = 0, 1, 2
+# Rows of a chunk of forecasts: a multiple of every tile's rows; fewer where the states of all steps would be large.
+INFERENCE_ROWS, FEWEST_INFERENCE_ROWS, INFERENCE_NUMBERS = 48, 6, 3_000_000
+EVALUATION_ROWS = 8 * INFERENCE_ROWS
 
 
 class Plan(NamedTuple):
@@ -84,6 +87,20 @@ def make_plan(spec: NetworkSpec, rows: int, purpose: int, n_steps: int | None = 
     net, layers, n_packed, n_work = _offsets(spec, rows, purpose, n_steps or spec.n_timesteps)
     runs, columns = _places(spec)
     return Plan(net, layers, _panels(spec, purpose), columns, runs, n_packed, n_work, rows)
+
+
+def inference_plan(spec: NetworkSpec, n_windows: int) -> Plan:
+    """Plan for forecasts of ``n_windows`` windows, in chunks of a bounded size."""
+    spec = spec.without_dropout
+    return make_plan(spec, 1 if spec.stateful else max(1, min(n_windows, _inference_rows(spec))), INFERENCE)
+
+
+@lru_cache(maxsize=64)
+def _inference_rows(spec: NetworkSpec) -> int:
+    """Most rows of a chunk of forecasts."""
+    check_supported(spec)
+    numbers = spec.n_timesteps * sum(run.inputs + run.units for run in spec.topology.runs)
+    return min(INFERENCE_ROWS, max(1, INFERENCE_NUMBERS // numbers // FEWEST_INFERENCE_ROWS) * FEWEST_INFERENCE_ROWS)
 
 
 def carried_states(spec: NetworkSpec, plan: Plan, n_rows: int, dtype: np.dtype) -> np.ndarray:

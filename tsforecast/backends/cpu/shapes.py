@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from tsforecast.spec import NetworkSpec
+
 
 class CellShape(NamedTuple):
     """Counts are vectors a block of units (and row and step, where they are kept)."""
@@ -47,3 +49,19 @@ CELL_SHAPES = {
     "rnn_tanh": CellShape(n_gates_kept=1, blocks_a_panel=4),
     "rnn_relu": CellShape(n_gates_kept=1, blocks_a_panel=4),
 }
+
+SUPPORTED_CELLS = tuple(CELL_SHAPES)  # of the keys of cells.CELLS
+
+
+def check_supported(spec: NetworkSpec) -> None:
+    """Raise ``ValueError`` for a network that has no kernels here."""
+    if spec.cell not in SUPPORTED_CELLS:
+        raise ValueError(
+            f"the cpu backend has no kernels for the cell {spec.cell!r}, only for {', '.join(SUPPORTED_CELLS)}; "
+            "the reference backend runs every cell"
+        )
+    if spec.recurrent_dropout and CELL_SHAPES[spec.cell].reads_h:
+        raise ValueError(
+            f"the cpu backend has no recurrent_dropout= for the cell {spec.cell!r}; take dropout= or zoneout=, or "
+            "device='reference'"
+        )
