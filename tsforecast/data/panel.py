@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from tsforecast.data.checks import checked_frequency, id_order, id_type, refuse_duplicates, sorted_rows, stamp
-from tsforecast.data.frames import FrameKind, open_frame, read_ids, read_target, read_times
+from tsforecast.data.columns import read_ids, read_target, read_times
+from tsforecast.data.frames import FrameKind, open_frame
 from tsforecast.data.frequency import Frequency
 from tsforecast.exceptions import DataError
 
