@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from tsforecast.nn.fleet import TrainJob
-from tsforecast.nn.trainer import record
+from tsforecast.nn.progress import record
 
 
 class EpochReporter:

@@ -11,8 +11,9 @@ import numpy as np
 from tsforecast.backends.base import Backend, TrainState, Windows, loss_diverged
 from tsforecast.backends.members import Member
 from tsforecast.exceptions import DivergedError
+from tsforecast.nn.progress import History, record
 from tsforecast.nn.schedules import learning_rates
-from tsforecast.nn.trainer import History, TrainConfig, divergence, record, train, weights_diverged
+from tsforecast.nn.trainer import TrainConfig, divergence, train, weights_diverged
 from tsforecast.spec import NetworkSpec
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tsforecast.backends.base import Backend, StepRule, TrainState, Windows
 from tsforecast.backends.reference.shuffle import epoch_order
 from tsforecast.exceptions import DivergedError
+from tsforecast.nn.progress import History, Progress, record
 from tsforecast.nn.schedules import learning_rates
 from tsforecast.nn.teaching import forced_targets
 from tsforecast.spec import NetworkSpec
@@ -53,44 +54,6 @@ class TrainConfig:
     n_iter_no_change: int = 10
     n_jobs: int = 1
     teacher_forcing: tuple[float, float] = (0.0, 0.0)
-
-
-@dataclass
-class History:
-    """What happened in one call of ``train``.
-
-    ``n_iter`` epochs ended; ``loss_curve`` the training loss of each (before the updates of its batches, with the
-    penalty); ``best_loss`` its minimum; ``validation_scores`` minus the validation loss of each epoch, higher is
-    better (None without validation windows) and ``best_validation_score`` its maximum (None if no score was finite);
-    ``stopped_by`` one of "max_iter", "tol", "validation", "callback".
-    """
-
-    n_iter: int = 0
-    loss_curve: list[float] = field(default_factory=list)
-    best_loss: float = np.inf
-    validation_scores: list[float] | None = None
-    best_validation_score: float | None = None
-    stopped_by: str = "max_iter"
-
-
-class _Progress:
-    """Counts epochs in a row that brought no progress, by the rule of scikit-learn's ``MLPRegressor``."""
-
-    def __init__(self, tol: float, patience: int):
-        self.tol, self.patience = tol, patience
-        self.best, self.idle = -np.inf, 0
-
-    def is_best(self, score: float) -> bool:
-        """Take the score of an epoch (higher is better); True where it is the best so far."""
-        self.idle = 0 if score >= self.best + self.tol else self.idle + 1
-        if score > self.best:
-            self.best = score
-            return True
-        return False
-
-    @property
-    def exhausted(self) -> bool:
-        return self.idle > self.patience
 
 
 def train(
@@ -148,7 +111,7 @@ def train(
         On Ctrl-C; ``state`` is that of the last epoch before.
     """
     history = History(validation_scores=None if val is None else [])
-    progress = _Progress(config.tol, config.n_iter_no_change)
+    progress = Progress(config.tol, config.n_iter_no_change)
     best_params = state.params.copy()
     for epoch in range(first_epoch, first_epoch + (config.max_iter if n_epochs is None else n_epochs)):
         loss, val_score = _whole_epoch(backend, spec, config, state, windows, val, seed, epoch)
@@ -239,12 +202,3 @@ def divergence(epoch: int, reason: DivergedError) -> DivergedError:
 
 def _is_finite(state: TrainState) -> bool:
     return all(bool(np.isfinite(a).all()) for a in (state.params, state.m, state.v))
-
-
-def record(history: History, loss: float, val_score: float | None) -> None:
-    """Add one epoch."""
-    history.n_iter += 1
-    history.loss_curve.append(loss)
-    history.best_loss = min(history.best_loss, loss)
-    if val_score is not None and history.validation_scores is not None:
-        history.validation_scores.append(val_score)
