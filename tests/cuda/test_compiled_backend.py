@@ -3,6 +3,7 @@
 The backend's own calls say which kernels there are, for which types and blocks; they are recorded, not executed.
 """
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -71,6 +72,8 @@ def check(launch, target, units, most_in_memory=MOST_IN_MEMORY):
     together = launch.name.endswith("_wide") or (launch.name == "train" and launch.grid[0] > 1)
     assert used.cooperative == together, where
     if together:
+        calls = re.findall(r"call\S* \(retval0\),\s*cudaCGSynchronize", used.ptx)
+        assert len(calls) == 3 or launch.name != "train", where  # those of epoch.train, none copied into branches
         most = offline.PROCESSORS * used.blocks_per_processor(launch.n_threads, target)
         assert np.prod(launch.grid) <= most, where  # else the launch is refused
     return used

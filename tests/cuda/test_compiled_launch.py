@@ -7,6 +7,7 @@ import re
 import warnings
 from collections import Counter
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import offline
@@ -36,16 +37,15 @@ def windows_of(n, n_timesteps=6):
     return Windows(series, starts, series, starts + n_timesteps, np.ones(n, np.float32))
 
 
-def train(units=16, n=100, batch_size=32, n_timesteps=6, backend=None, **network):
-    """An epoch; return the state."""
+def train(units=16, n=100, batch_size=32, n_timesteps=6, backend=None, windows=None):
+    """An epoch."""
     from tsforecast.backends.cuda.backend import CudaBackend
 
-    spec = NetworkSpec(n_timesteps, 1, (units,), 1, **network)
-    state = TrainState(np.arange(spec.n_params, dtype=np.float32))
+    spec = NetworkSpec(n_timesteps, 1, (units,), 1)
+    state, windows = TrainState(np.arange(spec.n_params, dtype=np.float32)), windows or windows_of(n, n_timesteps)
     (backend or CudaBackend()).train_epoch(
-        spec, StepRule(), state, windows_of(n, n_timesteps), np.arange(n), batch_size, np.ones(-(-n // batch_size)), 1
+        spec, StepRule(), state, windows, np.arange(n), batch_size, np.ones(-(-n // batch_size)), 1
     )
-    return state
 
 
 @pytest.mark.parametrize("units", [24, 200])
@@ -100,6 +100,18 @@ def test_an_epoch_of_many_launches(gpu, monkeypatch):
     for part, after in itertools.pairwise(parts):  # each writes its losses behind those of the one before
         assert len(part["losses"]) - len(after["losses"]) == part["ends"][0]
     assert len(parts[-1]["losses"]) >= parts[-1]["ends"][0]
+
+
+def test_an_epoch_after_the_first_allocates_nothing(gpu):
+    from tsforecast.backends.cuda.backend import CudaBackend
+
+    for units in (16, 200):
+        backend, windows = CudaBackend(), windows_of(100)
+        train(units, backend=backend, windows=windows)
+        pointers = set(gpu.allocated)
+        with mock.patch.object(gpu, "cuMemAlloc", side_effect=AssertionError):
+            train(units, backend=backend, windows=windows)
+        assert set(gpu.allocated) == pointers
 
 
 def test_nothing_stays_on_the_device(gpu, rng):

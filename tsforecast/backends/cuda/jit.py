@@ -134,6 +134,29 @@ def place(typingctx):
     return types.UniTuple(types.intp, 3)(), codegen
 
 
+@twin_of(lambda: cuda.cg.this_grid().sync())
+def grid_barrier(typingctx):
+    """``cuda.cg.this_grid().sync()``, of which the compiler knows that all threads meet in one and the same call.
+
+    Without that word it may copy the call into the branches before it, where threads of a warp would wait apart.
+    """
+
+    def codegen(context, builder, sig, args):
+        context.active_code_library.use_cooperative = True  # as the original tells numba-cuda
+        i32, i64 = ir.IntType(32), ir.IntType(64)
+        handle = _call_together(builder, ir.FunctionType(i64, [i32]), "cudaCGGetIntrinsicHandle", [i32(1)])
+        _call_together(builder, ir.FunctionType(i32, [i64, i32]), "cudaCGSynchronize", [handle, i32(0)])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+def _call_together(builder, function_type, name, args):
+    function = builder.module.globals.get(name) or ir.Function(builder.module, function_type, name)
+    function.attributes.add("convergent")
+    return builder.call(function, args)
+
+
 @twin_of(lambda a, b: (a // b, a % b))
 def split(typingctx, a, b):
     """``a // b, a % b`` of numbers from 0 to 2^31 - 1: the GPU divides only in 32 bits at a bearable price."""

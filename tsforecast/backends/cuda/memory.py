@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -60,17 +60,22 @@ class Store:
         self._buffers[name] = upload(array)
         return self._buffers[name]
 
+    def has(self, name: str, size: int, dtype=np.float32) -> bool:
+        """Whether ``room`` has nothing to allocate."""
+        buffer = self._buffers.get(name)
+        return buffer is not None and buffer.size >= size and buffer.dtype == dtype
+
     def room(self, name: str, size: int, dtype=np.float32):
         """The buffer of that name with at least ``size`` numbers, whatever they are."""
-        buffer = self._buffers.get(name)
-        if buffer is None or buffer.size < size or buffer.dtype != dtype:
+        if not self.has(name, size, dtype):
             self._buffers.pop(name, None)
             self._buffers[name] = allocate(size, dtype)
         return self._buffers[name]
 
     def room_for_blocks(self, plan: Plan, n_blocks: int, n_params: int):
         """``(blocks, work buffers, gradients)`` for as many blocks as there is memory for, at most ``n_blocks``."""
-        with _spared():
+        is_there = self.has("work", n_blocks * plan.n_work) and self.has("gradients", n_blocks * n_params)
+        with nullcontext() if is_there else _spared():
             while True:
                 try:
                     # No name holds what is to be given back.
@@ -93,7 +98,7 @@ class Store:
 
     def room_for_batch(self, plan: Plan, n_rows: int):
         """The work buffer of a network that takes a whole batch of ``n_rows`` at once."""
-        with _spared():
+        with nullcontext() if self.has("work", plan.n_work) else _spared():
             try:
                 return self.room("work", plan.n_work)
             except BackendUnavailableError as error:

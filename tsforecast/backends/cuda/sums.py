@@ -7,7 +7,7 @@ from functools import lru_cache
 from numba import cuda
 
 from tsforecast.backends.cuda.activations import ZERO
-from tsforecast.backends.cuda.jit import ALL_LANES, device, load, renewed, store
+from tsforecast.backends.cuda.jit import ALL_LANES, device, grid_barrier, load, renewed, store
 
 
 @lru_cache
@@ -51,16 +51,16 @@ def make_grid_sum(n_threads: int):
 
 def make_barrier(parts: bool):
     """Barrier of all blocks of a launch, where several work on one model; else of the one block."""
-    if not parts:
+    if parts:
+
+        @device
+        def barrier():
+            grid_barrier()
+
+    else:
 
         @device
         def barrier():
             cuda.syncthreads()
 
-        return barrier
-
-    @device
-    def grid_barrier():
-        cuda.cg.this_grid().sync()
-
-    return grid_barrier
+    return barrier
