@@ -39,7 +39,7 @@ class Machine:
 
     @property
     def used(self):
-        return sum(array.nbytes for array in self.allocated.values())
+        return sum(array.nbytes for array in list(self.allocated.values()))
 
     def cuMemAlloc(self, size):
         from cuda.bindings.driver import CUdeviceptr, CUresult
@@ -69,7 +69,7 @@ class Machine:
 
     def checked(self, address, size):
         """``address``, from which on ``size`` bytes are allocated."""
-        for first, array in self.allocated.items():
+        for first, array in list(self.allocated.items()):  # other threads allocate, too
             if first <= address and address + size <= first + array.nbytes:
                 return address
         raise AssertionError(f"{size} bytes at {address:x} are not allocated")

@@ -6,6 +6,7 @@ import itertools
 import re
 import warnings
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
@@ -100,6 +101,20 @@ def test_an_epoch_of_many_launches(gpu, monkeypatch):
     for part, after in itertools.pairwise(parts):  # each writes its losses behind those of the one before
         assert len(part["losses"]) - len(after["losses"]) == part["ends"][0]
     assert len(parts[-1]["losses"]) >= parts[-1]["ends"][0]
+
+
+def test_threads_train_at_once(gpu, rng):
+    X, y = rng.normal(size=(60, 12)), rng.normal(size=60)
+
+    def fit(seed):
+        return LSTMRegressor(4, device="cuda", max_iter=3, random_state=seed).fit(X, y).predict(X)
+
+    alone = [fit(seed) for seed in range(8)]
+    launched = len(gpu.launches)
+    with ThreadPoolExecutor(4) as pool:
+        np.testing.assert_array_equal(list(pool.map(fit, range(8))), alone)
+    assert len(gpu.launches) == 2 * launched
+    assert [len(types) for types in gpu.compiled.values()] == [1, 1]
 
 
 def test_an_epoch_after_the_first_allocates_nothing(gpu):
