@@ -42,7 +42,16 @@ LIBRARIES = {
     "cli": {"pandas", "narwhals", "sklearn", "matplotlib", "pyarrow", "numba", "llvmlite"},
 }
 EVERYWHERE = {"numpy"}
-FILE_LINES, FUNCTION_LINES, KERNEL_LINES = 400, 60, 120
+FILE_LINES, LONG_FILE_LINES, FUNCTION_LINES = 250, 300, 60
+# One concern each, which a cut would only spread: the first two are mostly docstring and signature, the others kernels
+# that share their letters, their buffers and the numbers of their lines.
+LONG_FILES = (
+    "tsforecast/forecasting/forecaster.py",
+    "tsforecast/estimators/lstm.py",
+    "tsforecast/backends/cpu/lstm.py",
+    "tsforecast/backends/cpu/layer_norm.py",
+    "tsforecast/backends/cuda/",
+)
 
 
 def name_of(path):
@@ -95,9 +104,8 @@ def test_files_and_functions_are_short():
     long = []
     for path in MODULES:
         lines = len(path.read_text().splitlines())
-        if lines > FILE_LINES:
+        if lines > (LONG_FILE_LINES if name_of(path).startswith(LONG_FILES) else FILE_LINES):
             long.append(f"{name_of(path)}: {lines} lines")
-        limit = KERNEL_LINES if "backends" in path.parts else FUNCTION_LINES
         for node in functions_of(TREES[path]):
             body = node.body[1:] if ast.get_docstring(node) and len(node.body) > 1 else node.body
             size = node.end_lineno - body[0].lineno + 1
@@ -105,7 +113,7 @@ def test_files_and_functions_are_short():
             inside = [child for child in body if isinstance(child, ast.FunctionDef)] if "backends" in path.parts else []
             size -= sum(child.end_lineno - child.lineno + 1 for child in inside)
             # An estimator's __init__ stores one parameter a line, and nothing else.
-            if size > limit and not all(ast.unparse(line).startswith("self.") for line in body):
+            if size > FUNCTION_LINES and not all(ast.unparse(line).startswith("self.") for line in body):
                 long.append(f"{name_of(path)}:{node.lineno} {node.name}: {size} lines")
     assert long == []
 
