@@ -10,7 +10,7 @@ from kernel_cases import FRAMES, LOSSES, one_step
 
 from tsforecast.backends.auto import AutoBackend
 from tsforecast.backends.base import TrainState, get_backend
-from tsforecast.backends.cuda import epoch
+from tsforecast.backends.cuda import tile
 from tsforecast.backends.cuda.backend import CudaBackend
 from tsforecast.exceptions import BackendUnavailableError, DivergedError
 
@@ -36,7 +36,7 @@ def test_any_width_equals_the_reference(hidden_sizes, rng):
 
 
 def test_one_block_that_takes_several_tiles(rng, monkeypatch):
-    monkeypatch.setitem(epoch.BLOCKS_PER_PROCESSOR, 16, 1)
+    monkeypatch.setitem(tile.BLOCKS_PER_PROCESSOR, 16, 1)
     alone = CudaBackend(n_processors=1)
     case = Case(rng, settings={"solver": "adam", "max_grad_norm": 0.5}, **FRAMES["standard_season_skip"])
     losses, ours = epochs(alone, case)

@@ -27,7 +27,16 @@ from tsforecast.backends.cuda.launches import launch, row_tiles
 from tsforecast.backends.cuda.memory import DeviceWindows, Store, frames_of
 from tsforecast.backends.cuda.noise import step_keys, words
 from tsforecast.backends.cuda.optimizers import rule_codes, rule_scalars, schedule
-from tsforecast.backends.cuda.plan import INFERENCE, ROWS, TRAINING, WIDEST_OF_A_BLOCK, Plan, is_wide, padded_size
+from tsforecast.backends.cuda.plan import (
+    GRADIENT,
+    INFERENCE,
+    ROWS,
+    TRAINING,
+    WIDEST_OF_A_BLOCK,
+    Plan,
+    is_wide,
+    padded_size,
+)
 from tsforecast.backends.cuda.setup import check_float32, plan_for, set_up
 from tsforecast.backends.members import Member
 from tsforecast.exceptions import BackendUnavailableError
@@ -102,13 +111,12 @@ class CudaBackend:
             some = slice(first, first + n_at_once)
             n_batches = len(scalars[some])
             launch(
-                setup.train(), (setup.n_blocks, 1), setup.threads, *fixed,
+                setup.train(), setup.n_blocks, setup.threads, *fixed,
                 self._store.upload("batch_rows", batch_rows[some]), self._store.upload("scalars", scalars[some]),
                 self._store.upload("keys", keys[some]),
                 self._store.upload("begins", np.zeros(1, np.int32)),
                 self._store.upload("ends", np.full(1, n_batches, np.int32)),
-                *self._rule(rule, spec), *device_state, setup.gradients, setup.work, plan.n_work, setup.totals,
-                losses[first:], done,
+                *self._rule(rule, spec), *device_state, setup.gradients, *setup.buffers, losses[first:], done,
             )  # fmt: skip
             n_done += int(done.copy_to_host()[0])
             if n_done < first + n_batches:
@@ -186,19 +194,22 @@ class CudaBackend:
         check_plain(spec)
         spec = spec.without_dropout
         n, put, n_params = len(x), self._store.upload, spec.n_params
-        plan = plan_for(spec, params.dtype, TRAINING, n)
+        plan = plan_for(spec, params.dtype, GRADIENT, n)
         values, table = put("values", x.astype(np.float32, copy=False)), put("table", plan.table)
         x_starts = put("x_starts", np.arange(n, dtype=np.int64) * (spec.n_timesteps * spec.n_features))
         outputs, dx = self._store.room("outputs", n * spec.head_size), self._store.room("dx", x.size)
-        setup = set_up(self._store, spec, plan, TRAINING, n, self.n_processors, n_params)
-        launch(
-            setup.differentiate(), setup.n_blocks, setup.threads,
+        setup = set_up(self._store, spec, plan, GRADIENT, n, self.n_processors, n_params)
+        fixed = (
             table, values, x_starts, frames_of(spec, table, values, x_starts, n),
-            put("rows", np.arange(n, dtype=np.int32)), put("w", params), setup.work,
-            plan.n_work,
+            put("rows", np.arange(n, dtype=np.int32)), put("w", params), setup.work, plan.n_work,
             put("cotangent", cotangent.astype(np.float32, copy=False)), outputs, setup.gradients, dx,
         )  # fmt: skip
-        n_parts = 1 if setup.is_wide else setup.n_blocks
+        if setup.is_wide:
+            launch(setup.differentiate(), setup.n_blocks, setup.threads, *fixed)
+        else:
+            for tile in range(0, -(-n // ROWS), setup.n_tiles):
+                launch(setup.differentiate(), setup.n_tiles, setup.threads, *fixed, tile)
+        n_parts = 1 if setup.is_wide else setup.n_tiles
         parts = setup.gradients.copy_to_host()[: n_parts * n_params].reshape(n_parts, -1)
         dx_host = dx.copy_to_host()[: x.size].reshape(x.shape)
         if spec.linear_skip:

@@ -15,13 +15,15 @@ from numba import cuda
 from numpy.typing import NDArray
 
 from tsforecast.backends.base import StepRule, Windows, check_starts
-from tsforecast.backends.cuda import epoch
+from tsforecast.backends.cuda.epoch import make_train
 from tsforecast.backends.cuda.fleet_kernels import BEGIN, KEEP_BEST, RESTORE, TAKE_BEST, THREADS, find_non_finite, turn
+from tsforecast.backends.cuda.inference import make_infer
 from tsforecast.backends.cuda.launches import batches_at_once, launch, row_tiles
 from tsforecast.backends.cuda.memory import DeviceWindows, Store, allocate, frames_of, upload
 from tsforecast.backends.cuda.noise import hashes, step_keys, words
 from tsforecast.backends.cuda.optimizers import schedule
 from tsforecast.backends.cuda.plan import INFERENCE, ROWS, TRAINING, make_plan
+from tsforecast.backends.cuda.tile import BLOCKS_PER_PROCESSOR
 from tsforecast.backends.members import Member, one_buffer
 from tsforecast.backends.reference.shuffle import low_bits
 from tsforecast.spec import NetworkSpec
@@ -103,8 +105,8 @@ class _Fleet:
         states = [np.array([getattr(m.state, name) for m in members]) for name in ("params", "m", "v")]
         self._state, self._before = [upload(array) for array in states], [allocate(array.size) for array in states]
         self._best = allocate(states[0].size)
-        most = n_processors * epoch.BLOCKS_PER_PROCESSOR[self._plan.padded]
-        self._n_blocks, self._work, self._gradients = self._store.room_for_blocks(self._plan, most, spec.n_params)
+        most = n_processors * BLOCKS_PER_PROCESSOR[self._plan.padded]
+        self._n_blocks, self._work, self._gradients = self._store.room_for_tiles(self._plan, most, spec.n_params)
         rows_at_once = batches_at_once(spec, ROWS, 1) * ROWS // -(-n // self._n_blocks)
         self._batches_at_once = np.maximum(1, rows_at_once // self._column(lambda m: m.batch_size))
         self._loss_curve: list[NDArray] = []
@@ -218,12 +220,12 @@ class _Fleet:
             if not (first < last).any():
                 break
             launch(
-                epoch.make_train(self._plan.padded, self._spec.cell, self._plan.is_chain, False),
-                (1, min(n, self._n_blocks)), 4 * self._plan.padded, self._table, self._is_weight, *self._data,
+                make_train(self._plan.padded, self._spec.cell, self._plan.is_chain, False),
+                min(n, self._n_blocks), 4 * self._plan.padded, self._table, self._is_weight, *self._data,
                 self._frames, self._order, self._batch_rows, scalars, keys,
                 self._store.upload("begins", first.astype(np.int32)),
                 self._store.upload("ends", last.astype(np.int32)), *self._rule_arrays, *self._state, self._gradients,
-                self._work, self._plan.n_work, self._store.room("totals", 3 * self._n_blocks), self._losses, done,
+                self._work, self._plan.n_work, 1, 1, self._store.room("totals", 3 * self._n_blocks), self._losses, done,
             )  # fmt: skip
             now_done = done.copy_to_host()[:n].astype(np.int64)
             n_done += now_done
@@ -254,7 +256,7 @@ class _Fleet:
         losses = self._store.room("tile_losses", len(self._held_tiles))
         rows = self._store.upload("rows", np.arange(self._held[-1], dtype=np.int32))
         launch(
-            epoch.make_infer(self._plan.padded, self._spec.cell, self._held_is_chain),
+            make_infer(self._plan.padded, self._spec.cell, self._held_is_chain),
             min(len(tiles), self._n_blocks), 4 * self._plan.padded, self._held_table, *self._held_data,
             self._held_frames, rows, self._store.upload("tiles", tiles), *self._rule_arrays, self._state[0], self._work,
             self._plan.n_work, 1, losses, self._store.room("no_forecasts", 1),

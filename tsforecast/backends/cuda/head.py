@@ -9,7 +9,7 @@ from __future__ import annotations
 from numba import cuda
 
 from tsforecast.backends.cuda.activations import ZERO
-from tsforecast.backends.cuda.jit import device, load, renewed, store
+from tsforecast.backends.cuda.jit import beyond, device, load, renewed, store
 from tsforecast.backends.cuda.plan import (
     ADDS,
     COLUMN,
@@ -60,17 +60,23 @@ def head_forward(params, table, work, tile_rows, tid, n_threads):
 
 
 @device
-def sum_of_rows(work, d_out, n_outputs, a, stride, tile_rows):
-    """``sum over the rows of a * d_out`` for one input and one output."""
-    total = load(work, a) * load(work, d_out)
-    for row in range(1, tile_rows):
-        total = cuda.fma(load(work, a + row * stride), load(work, d_out + row * n_outputs), total)
+def sum_of_rows(work, n_work, n_tiles, d_out, n_outputs, a, stride, tile_rows):
+    """``sum over the rows of all tiles of a * d_out`` for one input and one output."""
+    total = ZERO
+    for tile in range(n_tiles):
+        mine = beyond(work, tile * n_work)
+        for row in range(tile_rows):
+            total = cuda.fma(load(mine, a + row * stride), load(mine, d_out + row * n_outputs), total)
     return total
 
 
 @device
-def head_backward(table, work, gradient, first, tile_rows, tid, n_threads):
-    """Gradients of the head and the skip."""
+def head_backward(
+    table,
+    work, n_work,  # of the first tile, and how far the next one is
+    n_tiles, gradient, first, tile_rows, tid, n_threads,
+):  # fmt: skip
+    """Gradients of the head and the skip, from the derivatives by the outputs of some tiles."""
     tid = renewed(tid)
     n_outputs = load(table, OUTPUTS) * load(table, QUANTILES)
     T, F, width = load(table, STEPS), load(table, FEATURES), load(table, N_NET + WIDTH)
@@ -80,20 +86,22 @@ def head_backward(table, work, gradient, first, tile_rows, tid, n_threads):
         h = load(table, link + FROM) + (T - 1) * tile_rows * stride
         w = load(table, HEAD_W) + load(table, link + COLUMN) * n_outputs
         for e in range(tid, load(table, link + SIZE) * n_outputs, n_threads):
-            total = sum_of_rows(work, d_out + e % n_outputs, n_outputs, h + e // n_outputs, stride, tile_rows)
+            k, o = e // n_outputs, e % n_outputs
+            total = sum_of_rows(work, n_work, n_tiles, d_out + o, n_outputs, h + k, stride, tile_rows)
             add_gradient(gradient, w + e, total, is_first)
     for o in range(tid, n_outputs, n_threads):
-        total = load(work, d_out + o)
-        for row in range(1, tile_rows):
-            total += load(work, d_out + row * n_outputs + o)
+        total = ZERO
+        for tile in range(n_tiles):
+            mine = beyond(work, tile * n_work)
+            for row in range(tile_rows):
+                total += load(mine, d_out + row * n_outputs + o)
         add_gradient(gradient, load(table, HEAD_B) + o, total, first)
     if load(table, SKIP_W) >= 0:
         for e in range(tid, T * F * n_outputs, n_threads):
             step, o = e // n_outputs, e % n_outputs
             x = load(table, N_NET + X) + step // F * tile_rows * width + step % F
-            add_gradient(
-                gradient, load(table, SKIP_W) + e, sum_of_rows(work, d_out + o, n_outputs, x, width, tile_rows), first
-            )
+            total = sum_of_rows(work, n_work, n_tiles, d_out + o, n_outputs, x, width, tile_rows)
+            add_gradient(gradient, load(table, SKIP_W) + e, total, first)
 
 
 @device

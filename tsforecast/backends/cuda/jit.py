@@ -120,6 +120,17 @@ def divide(typingctx, a, b):
     return types.float32(types.float32, types.float32), codegen
 
 
+@twin_of(lambda: cuda.threadIdx.x)
+def thread(typingctx):
+    """Number of the thread in its block, read anew: see ``renewed``."""
+
+    def codegen(context, builder, sig, args):
+        function = ir.FunctionType(ir.IntType(32), [])
+        return builder.zext(builder.asm(function, "mov.u32 $0, %tid.x;", "=r", [], True), ir.IntType(64))
+
+    return types.intp(), codegen
+
+
 @twin_of(lambda: (cuda.threadIdx.x, cuda.blockIdx.x, cuda.gridDim.x))
 def place(typingctx):
     """Numbers of the thread and its block, and how many blocks there are, read anew: see ``renewed``."""

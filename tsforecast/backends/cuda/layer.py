@@ -1,8 +1,9 @@
-"""One recurrent layer on four rows: all its time steps, forward and backward, and the gradients of its weights.
+"""One recurrent layer on four rows: all its time steps, forward and backward.
 
 A cell's file says what a unit does in a step; all else is here. There is one barrier a step: states and derivatives go
-from thread to thread through two buffers of shared memory in turn. Letters and arrays are those of ``plan``;
-``work`` is the block's own part of the work buffer, ``first`` tells that a gradient is stored and not added.
+from thread to thread through two buffers of shared memory in turn. Letters and arrays are those of ``plan``; ``work``
+is the part of the work buffer that belongs to the four rows. Loops count in int32 by hand: a ``range`` takes up to six
+registers, which the weights need. The gradients of the weights are taken by ``gradient``.
 """
 
 from __future__ import annotations
@@ -10,23 +11,21 @@ from __future__ import annotations
 from functools import lru_cache
 from types import SimpleNamespace
 
-from numba import cuda, float32
+from numba import cuda, float32, int32
 
 from tsforecast.backends.cuda.activations import ZERO
 from tsforecast.backends.cuda.cells import CELLS, make_cell
-from tsforecast.backends.cuda.head import add_gradient
-from tsforecast.backends.cuda.jit import beyond, device, load, load4, renewed, store, store4
-from tsforecast.backends.cuda.lstm import add_peepholes
+from tsforecast.backends.cuda.jit import beyond, device, load, load4, store, store4, thread
 from tsforecast.backends.cuda.plan import (
     B_SLOT,
     C_SLOT,
     CARRIED,
     COLUMNS,
     D_H,
+    D_X,
     GATES,
     H_SLOT,
     INPUTS,
-    REGISTER_CHUNKS,
     STEPS,
     STREAMED,
     UNITS,
@@ -47,21 +46,22 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
     hold_forward, hold_backward, multiply = tile.hold_forward, tile.hold_backward, tile.multiply
     Hp, ROW = padded, 4 * padded  # numbers of a row: units, slots of all units
     FOUR_ROWS, FOUR_ROWS_OF_SLOTS = 4 * padded, 16 * padded
-    N_W, N_AT_ONCE, HAS_PEEPHOLES = tile.n_weights, REGISTER_CHUNKS[padded], CELLS[cell].has_peepholes
+    N_W, HAS_PEEPHOLES = tile.n_weights, CELLS[cell].has_peepholes
 
     @device
-    def project(params, table, layer, work, tid):
+    def project(params, table, layer, work):
         """Write what x and the bias give to the gates of the thread's unit and row, for all steps."""
-        tid = renewed(tid)
+        tid = thread()
         s, j = tid & 3, tid >> 2
-        T, D, width = load(table, STEPS), load(table, layer + INPUTS), load(table, layer + WIDTH)
+        T, D, width, t0 = load(table, STEPS), load(table, layer + INPUTS), load(table, layer + WIDTH), int32(0)
         units, n_columns = load(table, layer + UNITS), load(table, layer + COLUMNS)
         acc, w, b = cuda.local.array(16, float32), cuda.local.array(16, float32), cuda.local.array(4, float32)
         hold_vector(b, params, table, layer, B_SLOT, j)
-        for t0 in range(0, T, STEPS_AT_ONCE):
+        while t0 < T:
             for i in range(STEPS_AT_ONCE):
                 acc[i * 4], acc[i * 4 + 1], acc[i * 4 + 2], acc[i * 4 + 3] = b[0], b[1], b[2], b[3]
-            for k in range(0, D, 4):
+            k = int32(0)
+            while k < D:
                 hold_inputs(w, 0, params, table, layer, k, D, n_columns, j, units)
                 hold_inputs(w, 1, params, table, layer, k, D, n_columns, j, units)
                 hold_inputs(w, 2, params, table, layer, k, D, n_columns, j, units)
@@ -71,21 +71,23 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
                 add_inputs(acc, 4, w, work, at + min(t0 + 1, T - 1) * 4 * width)
                 add_inputs(acc, 8, w, work, at + min(t0 + 2, T - 1) * 4 * width)
                 add_inputs(acc, 12, w, work, at + min(t0 + 3, T - 1) * 4 * width)
+                k = int32(k + 4)
             for i in range(STEPS_AT_ONCE):
                 if t0 + i < T:
                     at = load(table, layer + GATES) + (((t0 + i) * 4 + s) * Hp + j) * 4
                     store4(work, at, acc[i * 4], acc[i * 4 + 1], acc[i * 4 + 2], acc[i * 4 + 3])
+            t0 = int32(t0 + STEPS_AT_ONCE)
 
     @device
-    def forward(params, table, layer, work, shared, tid):
+    def forward(params, table, layer, work, shared):
         """All steps; ``work`` gets the gates, h and what is carried. Ends with a barrier."""
-        tid = renewed(tid)
+        tid = thread()
         s, j = tid & 3, tid >> 2
-        T, streamed = load(table, STEPS), beyond(work, load(table, STREAMED))
+        streamed = beyond(work, load(table, STREAMED))
         w = cuda.local.array(N_W, float32)
         acc, w_c = cuda.local.array(16, float32), cuda.local.array(4, float32)
         u, v = cuda.local.array(4, float32), cuda.local.array(4, float32)
-        project(params, table, layer, work, tid)
+        project(params, table, layer, work)
         hold_forward(w, streamed, params, table, layer, H_SLOT, tid)
         if HAS_PEEPHOLES:
             hold_vector(w_c, params, table, layer, C_SLOT, j)
@@ -99,7 +101,8 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
         carried_states = load(table, layer + CARRIED) + mine
         carried, buffer = ZERO, 0
         cuda.syncthreads()
-        for t in range(T):
+        t = int32(0)
+        while t < load(table, STEPS):
             u[0], u[1], u[2], u[3] = load4(work, gates + t * FOUR_ROWS_OF_SLOTS)
             multiply(acc, w, streamed, tid, shared, buffer + 4 * s, 16, Hp)
             sum_of_quad(acc, v, s)
@@ -110,16 +113,16 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
             store(work, states + (t + 1) * FOUR_ROWS, h)
             store(work, carried_states + (t + 1) * FOUR_ROWS, carried)
             cuda.syncthreads()
+            t = int32(t + 1)
 
     @device
     def backward(
         params, table, layer, work, shared,
         dh,  # by the last h, from the head
         from_above,  # bool: whether there are derivatives by every h, too
-        tid,
     ):  # fmt: skip
         """Undo all steps; the gates give way to their derivatives."""
-        tid = renewed(tid)
+        tid = thread()
         s, j = tid & 3, tid >> 2
         T, streamed = load(table, STEPS), beyond(work, load(table, STREAMED))
         w = cuda.local.array(N_W, float32)
@@ -132,8 +135,8 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
         carried_states = load(table, layer + CARRIED) + mine
         d_carried, buffer = ZERO, 0
         after = load(work, carried_states + T * FOUR_ROWS)
-        for k in range(T):
-            t = T - 1 - k
+        t = int32(T - 1)
+        while t >= 0:
             d[0], d[1], d[2], d[3] = load4(work, gates + t * FOUR_ROWS_OF_SLOTS)
             before = load(work, carried_states + t * FOUR_ROWS)
             if from_above:
@@ -146,78 +149,27 @@ def make_layer(padded: int, cell: str) -> SimpleNamespace:
             multiply(acc, w, streamed, tid, shared, buffer + 4 * (tid & 15), 64, ROW)
             dh = sum_of_sixteen(acc, tid & 15)
             buffer = FOUR_ROWS_OF_SLOTS - buffer
+            t = int32(t - 1)
 
     @device
-    def derive_inputs(params, table, layer, work, to, width, first_input, tid):
-        """Derivatives by ``Hp`` inputs from ``first_input`` on, for all steps: ``work[to:] [T,4,width]``."""
-        tid = renewed(tid)
+    def derive_inputs(params, table, layer, work, first_input):
+        """Derivatives by ``Hp`` inputs from ``first_input`` on, for all steps."""
+        tid = thread()
         w, acc = cuda.local.array(N_W, float32), cuda.local.array(16, float32)
         streamed = beyond(work, load(table, STREAMED))
         hold_backward(w, streamed, params, table, layer, X_SLOT, first_input, load(table, layer + INPUTS), tid)
         at = load(table, layer + GATES) + 4 * (tid & 15)
-        k = first_input + (tid >> 2)
-        for t in range(load(table, STEPS)):
+        t = int32(0)
+        while t < load(table, STEPS):
             multiply(acc, w, streamed, tid, work, at + t * FOUR_ROWS_OF_SLOTS, 64, ROW)
-            value = sum_of_sixteen(acc, tid & 15)
+            me = thread()  # again, so that places of the results are not kept in registers
+            value = sum_of_sixteen(acc, me & 15)
+            k, width = first_input + (me >> 2), load(table, layer + WIDTH)
             if k < width:
-                store(work, to + (t * 4 + (tid & 3)) * width + k, value)
+                store(work, load(table, layer + D_X) + (t * 4 + (me & 3)) * width + k, value)
+            t = int32(t + 1)
 
-    @device
-    def derive_weights(
-        table, layer, work,
-        x, width, n_inputs,  # of the rows [T,4,width] that the weights were multiplied by
-        slot, gradient, first, tid,
-    ):  # fmt: skip
-        """Gradient of ``w_x`` or ``w_h``: the sum over rows and steps, in their order, of what went in times d.
-
-        With that of ``w_h`` come those of the biases and of the peepholes.
-        """
-        tid = renewed(tid)
-        s, j = tid & 3, tid >> 2
-        acc, d = cuda.local.array(N_W, float32), cuda.local.array(16, float32)
-        db, dw_c = cuda.local.array(4, float32), cuda.local.array(4, float32)
-        units, n_columns = load(table, layer + UNITS), load(table, layer + COLUMNS)
-        gates = load(table, layer + GATES) + 4 * j
-        for k0 in range(0, n_inputs, 16 * N_AT_ONCE):
-            for i in range(N_W):
-                acc[i] = ZERO
-            for q in range(4):
-                db[q] = dw_c[q] = ZERO
-            for t in range(load(table, STEPS)):
-                for row in range(4):
-                    d[row * 4], d[row * 4 + 1], d[row * 4 + 2], d[row * 4 + 3] = load4(
-                        work, gates + (t * 4 + row) * ROW
-                    )
-                    for q in range(4):
-                        db[q] += d[row * 4 + q]
-                    if HAS_PEEPHOLES and slot == H_SLOT:
-                        c = load(table, layer + CARRIED) + (t * 4 + row) * Hp + j
-                        add_peepholes(d, row * 4, load(work, c), load(work, c + FOUR_ROWS), dw_c)
-                at = x + t * 4 * width + k0 + 4 * s
-                outer(acc, 0, d, work, at, width)
-                if N_AT_ONCE > 1 and k0 + 16 < n_inputs:
-                    outer(acc, 16, d, work, at + 16, width)
-                if N_AT_ONCE > 2 and k0 + 32 < n_inputs:
-                    outer(acc, 32, d, work, at + 32, width)
-                if N_AT_ONCE > 3 and k0 + 48 < n_inputs:
-                    outer(acc, 48, d, work, at + 48, width)
-            k = k0 + 4 * s
-            add_gradients(gradient, acc, 0, table, layer, slot, k, n_inputs, n_columns, j, units, first)
-            if N_AT_ONCE > 1:
-                add_gradients(gradient, acc, 16, table, layer, slot, k + 16, n_inputs, n_columns, j, units, first)
-            if N_AT_ONCE > 2:
-                add_gradients(gradient, acc, 32, table, layer, slot, k + 32, n_inputs, n_columns, j, units, first)
-            if N_AT_ONCE > 3:
-                add_gradients(gradient, acc, 48, table, layer, slot, k + 48, n_inputs, n_columns, j, units, first)
-            if slot == H_SLOT and k0 == 0:
-                for q in range(4):
-                    add_vector(table, layer, B_SLOT + q, s, j, gradient, db[q], first)
-                    if HAS_PEEPHOLES:
-                        add_vector(table, layer, C_SLOT + q, s, j, gradient, dw_c[q], first)
-
-    return SimpleNamespace(
-        forward=forward, backward=backward, derive_inputs=derive_inputs, derive_weights=derive_weights
-    )
+    return SimpleNamespace(forward=forward, backward=backward, derive_inputs=derive_inputs)
 
 
 # As in ``tile``, what is long is not left to a loop.
@@ -237,38 +189,3 @@ def add_inputs(acc, i, w, a, at):
         total = cuda.fma(w[q * 4 + 1], x1, total)
         total = cuda.fma(w[q * 4 + 2], x2, total)
         acc[i + q] = cuda.fma(w[q * 4 + 3], x3, total)
-
-
-@device
-def add_gradients(gradient, acc, c, table, layer, slot, k, n_inputs, n_columns, j, units, first):
-    """Four slots of four inputs from ``k`` on, which stand in ``acc[c:]``."""
-    for q in range(4):
-        for i in range(4):
-            at = load(table, layer + slot + q)
-            if at >= 0 and k + i < n_inputs and j < units:
-                add_gradient(gradient, at + (k + i) * n_columns + j, acc[c + q * 4 + i], first)
-
-
-@device
-def add_vector(table, layer, slot, s, j, gradient, value, first):
-    """The gradient of a slot's vector ``[H]``, of which the first of four threads writes the entry."""
-    at = load(table, layer + slot)
-    if s == 0 and j < load(table, layer + UNITS) and at >= 0:
-        add_gradient(gradient, at + j, value, first)
-
-
-@device
-def outer(
-    acc,  # c + q*4 + i
-    c,
-    d,  # [16] row*4 + q
-    a, at, stride,
-):  # fmt: skip
-    """``acc[q, i] += sum over four rows of d[row, q] * a[row, i]``."""
-    for row in range(4):
-        a0, a1, a2, a3 = load4(a, at + row * stride)
-        for q in range(4):
-            acc[c + q * 4] = cuda.fma(d[row * 4 + q], a0, acc[c + q * 4])
-            acc[c + q * 4 + 1] = cuda.fma(d[row * 4 + q], a1, acc[c + q * 4 + 1])
-            acc[c + q * 4 + 2] = cuda.fma(d[row * 4 + q], a2, acc[c + q * 4 + 2])
-            acc[c + q * 4 + 3] = cuda.fma(d[row * 4 + q], a3, acc[c + q * 4 + 3])

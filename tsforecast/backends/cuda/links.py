@@ -13,6 +13,7 @@ from tsforecast.backends.cuda.noise import dropout_factor
 from tsforecast.backends.cuda.plan import (
     COLUMN,
     D_H,
+    D_X,
     FROM,
     HEAD_LINKS,
     LIMIT,
@@ -56,13 +57,13 @@ def derivative_by_source(table, link, work, tile_rows, row, t, u):
     """What the reader of a link has for number ``u`` of a row and step of the one that is read."""
     reader = load(table, link + TARGET)
     place = step_across(table, link, t) * tile_rows + row
-    at = load(table, reader + X) + place * load(table, reader + WIDTH) + load(table, link + COLUMN)
+    at = load(table, reader + D_X) + place * load(table, reader + WIDTH) + load(table, link + COLUMN)
     return load(work, at + u)
 
 
 @device
 def sum_links(table, layer, key, first_row, work, tile_rows, tid, n_threads):
-    """Write dh of a run, ``[T,R,Hp]``, from the derivatives that its readers have in the place of their x.
+    """Write dh of a run, ``[T,R,Hp]``, from the derivatives by x that its readers have.
 
     ``key`` and ``first_row`` are those of ``noise.drop_units``, which is undone here, too.
     """

@@ -72,21 +72,21 @@ class Store:
             self._buffers[name] = allocate(size, dtype)
         return self._buffers[name]
 
-    def room_for_blocks(self, plan: Plan, n_blocks: int, n_params: int):
-        """``(blocks, work buffers, gradients)`` for as many blocks as there is memory for, at most ``n_blocks``."""
-        is_there = self.has("work", n_blocks * plan.n_work) and self.has("gradients", n_blocks * n_params)
+    def room_for_tiles(self, plan: Plan, n_tiles: int, n_params: int):
+        """``(tiles, work buffers, gradients)`` for as many tiles as there is memory for, at most ``n_tiles``."""
+        is_there = self.has("work", n_tiles * plan.n_work) and self.has("gradients", n_tiles * n_params)
         with nullcontext() if is_there else _spared():
             while True:
                 try:
                     # No name holds what is to be given back.
                     return (
-                        n_blocks, self.room("work", n_blocks * plan.n_work),
-                        self.room("gradients", n_blocks * n_params),
+                        n_tiles, self.room("work", n_tiles * plan.n_work),
+                        self.room("gradients", n_tiles * n_params),
                     )  # fmt: skip
                 except BackendUnavailableError as error:
                     for name in ("work", "gradients"):
                         self._buffers.pop(name, None)
-                    if n_blocks == 1:
+                    if n_tiles == 1:
                         needs = 4 * (plan.n_work + n_params) / 2**20
                         raise BackendUnavailableError(
                             f"a tile of {ROWS} windows needs {needs:.1f} MiB on the GPU, which has "
@@ -94,7 +94,7 @@ class Store:
                             "such tiles: train on shorter windows, free memory of the GPU, or use device='cpu'. The "
                             "model is as it was"
                         ) from error
-                    n_blocks = max(1, n_blocks // 2)
+                    n_tiles = max(1, n_tiles // 2)
 
     def room_for_batch(self, plan: Plan, n_rows: int):
         """The work buffer of a network that takes a whole batch of ``n_rows`` at once."""

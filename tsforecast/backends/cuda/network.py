@@ -5,19 +5,17 @@ from __future__ import annotations
 from functools import lru_cache
 from types import SimpleNamespace
 
-from numba import cuda
+from numba import cuda, int32
 
-from tsforecast.backends.cuda.head import head_backward, head_forward, head_input
-from tsforecast.backends.cuda.jit import device, load, renewed
+from tsforecast.backends.cuda.head import head_forward, head_input
+from tsforecast.backends.cuda.jit import device, load, renewed, thread
 from tsforecast.backends.cuda.layer import make_layer
 from tsforecast.backends.cuda.links import read_links, sum_links
-from tsforecast.backends.cuda.noise import drop_units, dropout_factor
+from tsforecast.backends.cuda.noise import NO_KEY, drop_units, dropout_factor
 from tsforecast.backends.cuda.plan import (
     COPIES,
     D_H,
     D_X,
-    H_SLOT,
-    INPUTS,
     LIMIT,
     LINKS,
     N_LAYER,
@@ -26,75 +24,62 @@ from tsforecast.backends.cuda.plan import (
     STEPS,
     SUMS,
     TOP,
-    UNITS,
     WIDTH,
-    X_SLOT,
-    H,
-    X,
 )
+from tsforecast.backends.cuda.state import FIRST_ROW, RUN, put
 
 
 @lru_cache
 def make_network(padded: int, cell: str, is_chain: bool) -> SimpleNamespace:
     """Device functions for networks whose layers have up to ``padded`` units; every thread of the block calls them."""
     layers = make_layer(padded, cell)
-    layer_forward, layer_backward = layers.forward, layers.backward
-    derive_inputs, derive_weights = layers.derive_inputs, layers.derive_weights
+    layer_forward, layer_backward, derive_inputs = layers.forward, layers.backward, layers.derive_inputs
     THREADS = 4 * padded
 
     @device
     def forward(
         params, table, work, shared,
-        key, first_row,  # with dropout: as in noise.drop_units
-        tid,
+        state,  # see there
+        key,  # [1] uint64, shared: of the step, which only dropout reads
     ):  # fmt: skip
         """From the windows of the tile to its outputs. Begins and ends with a barrier."""
-        cuda.syncthreads()
-        for layer in range(N_NET, load(table, LINKS), N_LAYER):
-            if not is_chain and load(table, layer + COPIES) != 0:
-                read_links(table, layer, work, ROWS, tid, THREADS)
+        put(state, RUN, N_NET)
+        while load(state, RUN) < load(table, LINKS):
+            if not is_chain and load(table, load(state, RUN) + COPIES) != 0:
+                read_links(table, load(state, RUN), work, ROWS, thread(), THREADS)
                 cuda.syncthreads()
-            layer_forward(params, table, layer, work, shared, tid)
+            layer_forward(params, table, load(state, RUN), work, shared)
             if not is_chain and load(table, LIMIT) != 0:
-                drop_units(table, layer, key, first_row, work, ROWS, tid, THREADS)
-                cuda.syncthreads()
-        head_forward(params, table, work, ROWS, tid, THREADS)
+                first_row = load(state, FIRST_ROW)
+                drop_units(table, load(state, RUN), load(key, 0), first_row, work, ROWS, thread(), THREADS)
+            put(state, RUN, load(state, RUN) + N_LAYER)
+        head_forward(params, table, work, ROWS, thread(), THREADS)
         cuda.syncthreads()
 
     @device
-    def backward(params, table, work, shared, gradient, first, key, first_row, tid):
-        """From the derivatives by the outputs to the gradient. Begins and ends with a barrier."""
-        top = load(table, TOP)
-        cuda.syncthreads()
-        head_backward(table, work, gradient, first, ROWS, tid, THREADS)
-        for at in range(top, N_NET - 1, -N_LAYER):
+    def backward(params, table, work, shared, state, key):
+        """From the derivatives by the outputs to those by the gates of all runs, and by what is asked for of their x.
+
+        Begins and ends with a barrier.
+        """
+        put(state, RUN, load(table, TOP))
+        while load(state, RUN) >= N_NET:
+            at, mine, of_step, first_row = load(state, RUN), thread(), NO_KEY, int32(0)
+            if not is_chain and load(table, LIMIT) != 0:
+                of_step, first_row = load(key, 0), load(state, FIRST_ROW)
             if not is_chain and load(table, at + SUMS) != 0:
-                sum_links(table, at, key, first_row, work, ROWS, tid, THREADS)
+                sum_links(table, at, of_step, first_row, work, ROWS, mine, THREADS)
                 cuda.syncthreads()
-            mine = renewed(tid)
             dh = head_input(params, table, at, work, mine & 3, mine >> 2)
             if not is_chain and load(table, LIMIT) != 0:
-                dh *= dropout_factor(table, at, key, first_row + (mine & 3), load(table, STEPS) - 1, mine >> 2)
-            layer_backward(params, table, at, work, shared, dh, load(table, at + D_H) >= 0, tid)
-            units, width, inputs = load(table, at + UNITS), load(table, at + WIDTH), load(table, at + INPUTS)
-            derive_weights(table, at, work, load(table, at + H), padded, units, H_SLOT, gradient, first, tid)
-            derive_weights(table, at, work, load(table, at + X), width, inputs, X_SLOT, gradient, first, tid)
-            to = load(table, at + D_X)
-            if to >= 0:
-                if not is_chain:  # x gives way
-                    cuda.syncthreads()
-                for k in range(0, padded if is_chain else width, padded):
-                    derive_inputs(params, table, at, work, to, width, k, tid)
-            cuda.syncthreads()
+                last = load(table, STEPS) - 1
+                dh *= dropout_factor(table, at, of_step, first_row + (mine & 3), last, mine >> 2)
+            layer_backward(params, table, load(state, RUN), work, shared, dh, load(table, at + D_H) >= 0)
+            if load(table, load(state, RUN) + D_X) >= 0:
+                k = int32(0)
+                while k < load(table, renewed(load(state, RUN) + WIDTH)):
+                    derive_inputs(params, table, load(state, RUN), work, k)
+                    k = int32(k + padded)
+            put(state, RUN, load(state, RUN) - N_LAYER)
 
-    @device
-    def derive_windows(params, table, work, tid):
-        """Derivatives by what the runs of the first layer read, in its place. Ends with a barrier."""
-        for layer in range(N_NET, load(table, LINKS), N_LAYER):
-            if load(table, layer + D_X) < 0:
-                width = load(table, layer + WIDTH)
-                for k in range(0, width, padded):
-                    derive_inputs(params, table, layer, work, load(table, layer + X), width, k, tid)
-        cuda.syncthreads()
-
-    return SimpleNamespace(forward=forward, backward=backward, derive_windows=derive_windows)
+    return SimpleNamespace(forward=forward, backward=backward)

@@ -18,8 +18,9 @@ dh                    [T,4,Hp]                       derivatives by h from the r
 ====================  =============================  ===========================================================
 
 In a chain, where each run reads the one below alone and as it is, x is that one's h, and the derivatives by x are that
-one's dh. Elsewhere they take the place of x, which runs of two directions or with residual connections have copied from
-those below (``links``). With dropout, a run has a copy of h with units silenced, which others read instead (``noise``).
+one's dh. Elsewhere a run has an array of its own for them, and those of two directions or with residual connections
+copy x from the runs below (``links``). With dropout, a run has a copy of h with units silenced, which others read
+instead (``noise``).
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ UP, D_X, COPIES, SUMS, N_LAYER = 25, 26, 27, 28, 29
 # whether another link into the same column came before.
 SOURCE, TARGET, FROM, STRIDE, SIZE, COLUMN, TURNED, ADDS, N_LINK = range(9)
 WINDOW, HEAD = -1, -1  # as the source, and as the target of a link
-# What a work buffer is for.
-INFERENCE, TRAINING = 0, 1
+# What a work buffer is for; GRADIENT has the derivatives by windows, too.
+INFERENCE, TRAINING, GRADIENT = 0, 1, 2
 
 
 class Plan(NamedTuple):
@@ -131,7 +132,7 @@ def is_wide(padded: int) -> bool:
 
 @lru_cache(maxsize=64)
 def make_plan(spec: NetworkSpec, purpose: int, rows: int = ROWS) -> Plan:
-    """Lay out a network for ``INFERENCE`` or ``TRAINING`` of so many rows at once."""
+    """Lay out a network for ``INFERENCE``, ``TRAINING`` or ``GRADIENT`` of so many rows at once."""
     padded, runs = padded_size(spec), spec.topology.runs
     places = {block.name: block.offset for block in spec.blocks}
     work = _Heap()
@@ -192,21 +193,22 @@ def _runs(spec: NetworkSpec, purpose: int, rows: int, padded: int, limit: int, w
             for slot, column in enumerate(columns):
                 if column >= 0:
                     layer[first + slot] = places[run.name + name] + column * run.units
-        if purpose == TRAINING or i == 0:
+        if purpose != INFERENCE or i == 0:
             layer[CARRIED] = work.take((T + 1) * rows * padded)
             layer[GATES] = work.take(T * rows * padded * SLOTS)
         else:
             layer[[CARRIED, GATES]] = layers[0][[CARRIED, GATES]]
         # Forecasts keep no states of a stack but those of the last layer.
-        is_kept = purpose == TRAINING or i == 0 or not is_stack
+        is_kept = purpose != INFERENCE or i == 0 or not is_stack
         layer[H] = work.take((T + 1) * rows * padded) if is_kept else layers[0][H]
         layer[UP] = work.take(T * rows * padded) if limit else layer[H] + rows * padded
-        if purpose == TRAINING:
+        if purpose != INFERENCE:
             is_read = any(link.source == i for other in runs for link in other.links)
             layer[D_H] = work.take(T * rows * padded) if is_read else -1
             layer[SUMS] = is_read and (limit > 0 or not is_stack)
-            if run.layer > 0:
-                layer[D_X] = x if limit or not is_stack else layers[i - 1][D_H]
+            if run.layer > 0 or purpose == GRADIENT:
+                own = run.layer == 0 or limit or not is_stack
+                layer[D_X] = work.take(T * rows * width) if own else layers[i - 1][D_H]
         layers.append(layer)
         x, width = layer[UP], padded
     return layers

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tsforecast.backends.cuda import epoch, wide_epoch, wide_gradient, wide_tile
+from tsforecast.backends.cuda import epoch, inference, wide_epoch, wide_gradient, wide_tile
+from tsforecast.backends.cuda.gradient import count_blocks, tiles_of_a_part
 from tsforecast.backends.cuda.launches import batches_at_once
 from tsforecast.backends.cuda.memory import Store
-from tsforecast.backends.cuda.plan import INFERENCE, ROWS, TRAINING, Plan, is_wide, make_plan, padded_size
+from tsforecast.backends.cuda.plan import INFERENCE, ROWS, Plan, is_wide, make_plan, padded_size
+from tsforecast.backends.cuda.tile import BLOCKS_PER_PROCESSOR
 from tsforecast.exceptions import BackendUnavailableError
 from tsforecast.spec import NetworkSpec
 
@@ -22,7 +24,8 @@ class Setup:
 
     spec: NetworkSpec
     plan: Plan
-    n_blocks: int
+    n_blocks: int  # of a launch that trains or forecasts
+    n_tiles: int  # that go through the network at once
     work: object
     gradients: object
     totals: object
@@ -39,8 +42,14 @@ class Setup:
 
     @property
     def tile_rows(self) -> int:
-        """Rows that go through the network at once: through a block, or through all."""
+        """Rows of a tile: of what a block takes through the network, or all blocks together."""
         return self.plan.rows
+
+    @property
+    def buffers(self) -> tuple:
+        """The arguments of the kernel that trains from ``work`` to ``totals``."""
+        parts = () if self.is_wide else (self.n_tiles, tiles_of_a_part(self.plan, self.n_tiles))
+        return (self.work, self.plan.n_work, *parts, self.totals)
 
     def train(self):
         """The kernel that trains."""
@@ -52,23 +61,23 @@ class Setup:
         """The kernel for forecasts and losses."""
         if self.is_wide:
             return wide_epoch.make_infer_wide(self.spec.cell, self.plan.is_chain)
-        return epoch.make_infer(self.plan.padded, self.spec.cell, self.plan.is_chain)
+        return inference.make_infer(self.plan.padded, self.spec.cell, self.plan.is_chain)
 
     def differentiate(self):
         """The kernel for gradients."""
         if self.is_wide:
             return wide_epoch.make_differentiate_wide(self.spec.cell, self.plan.is_chain)
-        return epoch.make_differentiate(self.plan.padded, self.spec.cell, self.plan.is_chain)
+        return inference.make_differentiate(self.plan.padded, self.spec.cell, self.plan.is_chain)
 
     def batches_at_once(self, batch_size: int) -> int:
         """Batches of one launch."""
-        return batches_at_once(self.spec, batch_size, self.n_blocks)
+        return batches_at_once(self.spec, batch_size, self.n_tiles)
 
     def tiles_at_once(self) -> int:
         """Tiles of one launch."""
         if self.is_wide:
             return self.batches_at_once(self.tile_rows)
-        return self.batches_at_once(self.n_blocks * ROWS) * self.n_blocks
+        return self.batches_at_once(self.n_tiles * ROWS) * self.n_tiles
 
 
 def plan_for(spec: NetworkSpec, dtype: np.dtype, purpose: int, n_rows: int) -> Plan:
@@ -83,16 +92,17 @@ def plan_for(spec: NetworkSpec, dtype: np.dtype, purpose: int, n_rows: int) -> P
 def set_up(
     store: Store, spec: NetworkSpec, plan: Plan, purpose: int, n_rows: int, n_processors: int, n_gradients: int
 ) -> Setup:
-    """Choose and allocate, when all else is on the device: blocks are as many as there is room left for."""
+    """Choose and allocate, when all else is on the device: tiles at once are as many as there is room left for."""
     if is_wide(plan.padded):
-        n_blocks = n_processors * wide_epoch.BLOCKS_PER_PROCESSOR
-        scratch = wide_gradient.scratch_size(plan) if purpose == TRAINING else 0
+        n_blocks = n_tiles = n_processors * wide_epoch.BLOCKS_PER_PROCESSOR
+        scratch = wide_gradient.scratch_size(plan) if purpose != INFERENCE else 0
         gradients = store.room("gradients", n_gradients + scratch)
         work = store.room_for_batch(plan, min(n_rows, plan.rows))
     else:
-        most = n_processors * (epoch.BLOCKS_PER_PROCESSOR[plan.padded] if purpose == INFERENCE else 1)
-        n_blocks, work, gradients = store.room_for_blocks(plan, min(-(-n_rows // ROWS), most), n_gradients)
-    return Setup(spec, plan, n_blocks, work, gradients, store.room("totals", 3 * n_blocks))
+        most = n_processors * (BLOCKS_PER_PROCESSOR[plan.padded] if purpose == INFERENCE else 1)
+        n_tiles, work, gradients = store.room_for_tiles(plan, min(-(-n_rows // ROWS), most), n_gradients)
+        n_blocks = n_tiles if purpose == INFERENCE else count_blocks(plan, n_tiles, n_processors)
+    return Setup(spec, plan, n_blocks, n_tiles, work, gradients, store.room("totals", 3 * n_blocks))
 
 
 def check_float32(dtype: np.dtype) -> None:

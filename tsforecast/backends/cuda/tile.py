@@ -20,6 +20,14 @@ from tsforecast.backends.cuda.activations import ZERO
 from tsforecast.backends.cuda.jit import ALL_LANES, device, load, load4, store
 from tsforecast.backends.cuda.plan import CHUNK, COLUMNS, REGISTER_CHUNKS, UNITS
 
+# Blocks that registers are left for on a multiprocessor, by padded size.
+BLOCKS_PER_PROCESSOR = {16: 4, 32: 2, 48: 1, 64: 1, 96: 1, 128: 1}
+
+
+def geometry(padded: int) -> tuple[int, int, int]:
+    """Threads of a block, numbers of its shared memory for states and derivatives, warps."""
+    return 4 * padded, 32 * padded, padded // 8
+
 
 @device
 def add_products(

@@ -239,7 +239,7 @@ def make_wide_network(cell: str, is_chain: bool) -> SimpleNamespace:
         top, padded, n_rows = load(table, TOP), load(table, PADDED), load(table, CAPACITY)
         barrier()
         mine, n_all = thread_of_grid()
-        head_backward(table, work, gradient, first, n_rows, mine, n_all)
+        head_backward(table, work, 0, 1, gradient, first, n_rows, mine, n_all)
         for at in range(top, N_NET - 1, -N_LAYER):
             mine, n_all = thread_of_grid()
             for e in range(mine, n_rows * padded, n_all):
@@ -259,21 +259,10 @@ def make_wide_network(cell: str, is_chain: bool) -> SimpleNamespace:
                 derive_peepholes(table, at, work, gradient, first)
             to, width = load(table, at + D_X), load(table, at + WIDTH)
             if to >= 0:
-                if not is_chain:  # x gives way
-                    barrier()
                 derive_inputs(params, table, at, work, to, width, shared)
             barrier()
             if in_parts:
                 add_parts(table, at, gradient, first)
                 barrier()
 
-    @device
-    def derive_windows(params, table, work, shared):
-        """Derivatives by what the runs of the first layer read, in its place. Ends with a barrier."""
-        for layer in range(N_NET, load(table, LINKS), N_LAYER):
-            if load(table, layer + D_X) < 0:
-                to, width = load(table, layer + X), load(table, layer + WIDTH)
-                derive_inputs(params, table, layer, work, to, width, shared)
-        barrier()
-
-    return SimpleNamespace(forward=forward, backward=backward, derive_windows=derive_windows, barrier=barrier)
+    return SimpleNamespace(forward=forward, backward=backward, barrier=barrier)

@@ -148,7 +148,7 @@ def make_infer_wide(cell: str, is_chain: bool):
 def make_differentiate_wide(cell: str, is_chain: bool):
     """The kernel ``differentiate_wide``: outputs, and gradients of ``sum(outputs * cotangent)``, of one tile."""
     network = make_wide_network(cell, is_chain)
-    forward, backward, derive_windows = network.forward, network.backward, network.derive_windows
+    forward, backward = network.forward, network.backward
 
     @kernel(THREADS, BLOCKS_PER_PROCESSOR)
     def differentiate_wide(
@@ -166,7 +166,6 @@ def make_differentiate_wide(cell: str, is_chain: bool):
             if e < n * n_outputs:
                 store(outputs, e, load(work, load(table, OUT) + e))
         backward(params, table, work, shared, gradients, True, NO_KEY)
-        derive_windows(params, table, work, shared)
         mine, n_all = thread_of_grid()
         T, F = load(table, STEPS), load(table, FEATURES)
         for e in range(mine, n * T * F, n_all):
