@@ -65,8 +65,9 @@ def one_of_each(units: int) -> None:
 
     for network in ({}, {"bidirectional": "concat", "dropout": 0.2}):
         job = Job.make(units, 2, 9, 5, 2, **network)
-        for batch in (4, 9):  # in one block, and in several
-            ours = Ours(Job(job.spec, job.params, job.x[: 2 * batch], job.y[: 2 * batch], batch), None, CudaBackend(4))
+        for batch, n_processors in ((4, 1), (9, 4)):  # narrow ones: in one block, and in several
+            part = Job(job.spec, job.params, job.x[: 2 * batch], job.y[: 2 * batch], batch)
+            ours = Ours(part, None, CudaBackend(n_processors))
             ours.epoch()
         ours.backend.evaluate(job.spec, RULE, job.params, ours.windows, 1)
         ours.backend.predict(job.spec, job.params, ours.windows.values, ours.windows.x_starts, 1)

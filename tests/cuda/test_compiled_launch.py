@@ -78,7 +78,7 @@ def test_every_kernel_of_a_fleet_is_compiled_for_one_list_of_types(gpu, rng):
     # With dropout the network is no chain, and its kernels are others.
     assert sorted(names) == ["find_non_finite", "infer", "train", "train", "turn"]
     assert [len(types) for types in gpu.compiled.values()] == [1] * len(names)
-    assert {launch.config.grid for launch in gpu.launches if launch.name == "train"} == {(1, 3, 1)}
+    assert {launch.config.grid for launch in gpu.launches if launch.name == "train"} == {(3, 1, 1)}
 
 
 def test_sizes_of_launches(gpu):
@@ -87,7 +87,8 @@ def test_sizes_of_launches(gpu):
     train(batch_size=1000, n=1000)
     train(units=130, batch_size=100)
     grids = [launch.config.grid for launch in gpu.launches]
-    assert grids == [(1, 1, 1), (25, 1, 1), (PROCESSORS, 1, 1), (2 * PROCESSORS, 1, 1)]
+    # 25 tiles, each with two parts of the weights' gradient; more tiles than processors; wide layers.
+    assert grids == [(1, 1, 1), (50, 1, 1), (PROCESSORS, 1, 1), (2 * PROCESSORS, 1, 1)]
     assert [launch.config.block for launch in gpu.launches] == [(64, 1, 1)] * 3 + [(256, 1, 1)]
 
 
@@ -182,17 +183,17 @@ def test_too_little_memory_to_load_or_start_a_kernel(gpu):
         train()
 
 
-def test_blocks_take_what_memory_is_left(gpu, monkeypatch):
+def test_tiles_take_what_memory_is_left(gpu, monkeypatch):
     monkeypatch.setattr(memory, "SPARE", 1 << 16)
     train(units=64, n=600, batch_size=512, n_timesteps=24)
-    blocks, sizes = [], [600_000, *range(1 << 20, 30 << 20, 3 << 20)]
+    tiles, sizes = [], [600_000, *range(1 << 20, 30 << 20, 3 << 20)]
     for gpu.capacity in sizes:
         gc.collect()
         gpu.context.memory_manager.deallocations.clear()
         train(units=64, n=600, batch_size=512, n_timesteps=24)
-        blocks.append(gpu.launches[-1].config.grid[0])
-    assert (blocks[0], blocks[-1]) == (1, 128)
-    assert blocks == sorted(blocks)
+        tiles.append(gpu.launches[-1].arguments["n_buffers"])
+    assert (tiles[0], tiles[-1]) == (1, 128)
+    assert tiles == sorted(tiles)
     gpu.capacity = 420_000
     with pytest.raises(BackendUnavailableError, match=r"tile of 4 windows needs 0.2 MiB .* left. No batch_size"):
         train(units=64, n=600, batch_size=512, n_timesteps=24)
