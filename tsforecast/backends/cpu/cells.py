@@ -8,7 +8,7 @@ from __future__ import annotations
 from numba import types
 
 from tsforecast.backends.cpu import gru, layer_norm_gru, layer_norm_lstm, lstm, minimal, rnn, slstm
-from tsforecast.backends.cpu.jit import twin_of
+from tsforecast.backends.cpu.jit import emit_call, twin_of
 from tsforecast.backends.cpu.layer import Kernels
 
 CELLS = {
@@ -45,10 +45,7 @@ def call(chosen, arguments, n_first):
     chosen.compile(kinds)
 
     def codegen(context, builder, sig, args):
-        result = chosen.overloads[kinds]
-        context.add_linking_libs([result.library])
-        given = zip(args[n_first:], sig.args[n_first:], kinds, strict=True)
-        context.call_internal(builder, result.fndesc, result.signature, [context.cast(builder, *a) for a in given])
+        emit_call(context, builder, chosen, kinds, args[n_first:], sig.args[n_first:])
         return context.get_dummy_value()
 
     return types.void(*arguments), codegen

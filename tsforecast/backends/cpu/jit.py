@@ -41,3 +41,11 @@ def twin_of(plain):
         return plain if JIT_DISABLED else intrinsic(codegen)
 
     return choose
+
+
+def emit_call(context, builder, compiled, kinds, values, types_of_values):
+    """Emit a call of a kernel that is compiled for the types ``kinds``, to which the values are cast."""
+    result = compiled.overloads[kinds]
+    context.add_linking_libs([result.library])
+    given = [context.cast(builder, *value) for value in zip(values, types_of_values, kinds, strict=True)]
+    context.call_internal(builder, result.fndesc, result.signature, given)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from numba import types
 from numba.core import cgutils
 
-from tsforecast.backends.cpu.jit import twin_of
+from tsforecast.backends.cpu.jit import emit_call, twin_of
 
 
 @twin_of(lambda net: type(net).decodes != "dense")
@@ -42,11 +42,7 @@ def optional(choose: Callable):
 
         def codegen(context, builder, sig, args):
             if chosen is not None:
-                result = chosen.overloads[kinds]
-                context.add_linking_libs([result.library])
-                given = zip(cgutils.unpack_tuple(builder, args[0]), sig.args[0].types, kinds, strict=True)
-                values = [context.cast(builder, *value) for value in given]
-                context.call_internal(builder, result.fndesc, result.signature, values)
+                emit_call(context, builder, chosen, kinds, cgutils.unpack_tuple(builder, args[0]), sig.args[0].types)
             return context.get_dummy_value()
 
         return types.void(arguments), codegen
