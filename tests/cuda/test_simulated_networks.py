@@ -27,6 +27,7 @@ REFUSED = {
     "learned first states": {"learned_state": True},
     "states carried from window to window": {"stateful": True},
     "zoneout": {"zoneout": 0.1},
+    "recurrent dropout": {"recurrent_dropout": 0.1},
     "attention and known-future inputs": {"attention": "dot", "n_future": 1},
     "recurrent decoders": {"decoder": "recurrent"},
 }

@@ -58,7 +58,7 @@ def check_supported(spec: NetworkSpec) -> None:
     if spec.cell not in SUPPORTED_CELLS:
         raise ValueError(
             f"the cpu backend has no kernels for the cell {spec.cell!r}, only for {', '.join(SUPPORTED_CELLS)}; "
-            "the reference backend runs every cell"
+            "device='reference' runs every cell"
         )
     if spec.recurrent_dropout and CELL_SHAPES[spec.cell].reads_h:
         raise ValueError(

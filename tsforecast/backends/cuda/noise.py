@@ -20,7 +20,7 @@ _ONE, _GOLDEN, _LAST_SHIFT = np.uint64(1), np.uint64(GOLDEN), np.uint64(LAST_SHI
 _SHIFT_0, _FACTOR_0, _SHIFT_1, _FACTOR_1 = (np.uint64(n) for pair in MIX for n in pair)
 _GOLDEN_32, _LAST_SHIFT_32, _WORD_32 = np.uint64(GOLDEN_32), np.uint64(LAST_SHIFT_32), np.uint64(0xFFFFFFFF)
 _SHIFT_2, _FACTOR_2, _SHIFT_3, _FACTOR_3 = (np.uint64(n) for pair in MIX_32 for n in pair)
-_TWO_32 = np.float32(2.0**32)
+_TWO_32, _ALL_32 = np.float32(2.0**32), np.uint64(2**32)
 NO_KEY = np.uint64(0)  # where there is no noise
 
 
@@ -70,7 +70,7 @@ def dropout_factor(
     x = ((x ^ (x >> _SHIFT_2)) * _FACTOR_2) & _WORD_32  # 5
     x = ((x ^ (x >> _SHIFT_3)) * _FACTOR_3) & _WORD_32
     x = x ^ (x >> _LAST_SHIFT_32)
-    return ZERO if x < limit else _TWO_32 / (_TWO_32 - float32(limit))  # 6 7
+    return ZERO if x < limit else _TWO_32 / float32(_ALL_32 - limit)  # 6 7
 
 
 @device

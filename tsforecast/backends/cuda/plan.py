@@ -93,7 +93,7 @@ def padded_size(spec: NetworkSpec) -> int:
     if spec.cell not in cells.CELLS:
         raise BackendUnavailableError(
             f"device='cuda' has no kernels for the cell {spec.cell!r}, only for {', '.join(cells.CELLS)}; "
-            "device='cpu' or the reference backend may have them"
+            "device='cpu' or device='reference' may have them"
         )
     _check_parts(spec)
     widest = max(spec.hidden_sizes)
@@ -120,7 +120,7 @@ def _check_parts(spec: NetworkSpec) -> None:
     lacking = [part for part, is_asked_for in parts.items() if is_asked_for]
     if lacking:
         raise BackendUnavailableError(
-            f"device='cuda' has no kernels for {' and '.join(lacking)}; device='cpu' and the reference backend have "
+            f"device='cuda' has no kernels for {' and '.join(lacking)}; device='cpu' and device='reference' have "
             "them"
         )
 
