@@ -120,8 +120,7 @@ def _check_parts(spec: NetworkSpec) -> None:
     lacking = [part for part, is_asked_for in parts.items() if is_asked_for]
     if lacking:
         raise BackendUnavailableError(
-            f"device='cuda' has no kernels for {' and '.join(lacking)}; device='cpu' and device='reference' have "
-            "them"
+            f"device='cuda' has no kernels for {' and '.join(lacking)}; device='cpu' and device='reference' have them"
         )
 
 
