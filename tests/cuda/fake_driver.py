@@ -28,10 +28,10 @@ class Launched(NamedTuple):
 
 
 class Machine:
-    """Memory of the device in bytes, and what has been asked of it."""
+    """Memory of the device in bytes, and what has been asked of it; ``at_launch`` is called with a kernel's name."""
 
-    def __init__(self, capacity, fail_launch):
-        self.capacity, self.fail_launch = capacity, fail_launch
+    def __init__(self, capacity):
+        self.capacity, self.at_launch = capacity, lambda name: None
         self.allocated = {}
         self.context = self.config = None
         self.launches = []
@@ -119,8 +119,7 @@ def _kernel_class(there):
 
         def launch(self, args, *sizes):
             super().launch(args, *sizes)
-            if there.fail_launch is not None:
-                raise there.fail_launch
+            there.at_launch(self.py_func.__name__)
             names = inspect.signature(self.py_func).parameters
             arguments = {
                 name: there.array(a) if hasattr(a, "device_ctypes_pointer") else a
@@ -134,12 +133,12 @@ def _kernel_class(there):
 
 
 @contextmanager
-def machine(capacity=80 << 30, fail_launch=None):
-    """Yield the ``Machine`` on which all of numba-cuda works; ``fail_launch`` is raised by every launch."""
+def machine(capacity=80 << 30):
+    """Yield the ``Machine`` on which all of numba-cuda works."""
     from numba.cuda import dispatcher
     from numba.cuda.cudadrv import devices, driver
 
-    there = Machine(capacity, fail_launch)
+    there = Machine(capacity)
 
     def launch(stream, config, kernel, *arguments):
         assert stream.handle == 0

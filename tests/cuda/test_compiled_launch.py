@@ -102,6 +102,7 @@ def test_an_epoch_of_many_launches(gpu, monkeypatch):
     for part, after in itertools.pairwise(parts):  # each writes its losses behind those of the one before
         assert len(part["losses"]) - len(after["losses"]) == part["ends"][0]
     assert len(parts[-1]["losses"]) >= parts[-1]["ends"][0]
+    assert [len(types) for types in gpu.compiled.values()] == [1]
 
 
 def test_threads_train_at_once(gpu, rng):
@@ -175,12 +176,31 @@ def test_a_full_memory_is_told_from_other_errors():
 def test_too_little_memory_to_load_or_start_a_kernel(gpu):
     from cuda.core._utils.cuda_utils import CUDAError
 
-    gpu.fail_launch = CUDAError("CUDA_ERROR_OUT_OF_MEMORY: The API call failed because ...")
+    gpu.at_launch = mock.Mock(side_effect=CUDAError("CUDA_ERROR_OUT_OF_MEMORY: The API call failed because ..."))
     with pytest.raises(BackendUnavailableError, match="no memory left for the kernel train; free memory of the GPU"):
         train()
-    gpu.fail_launch = CUDAError("CUDA_ERROR_LAUNCH_FAILED: ...")
+    gpu.at_launch = mock.Mock(side_effect=CUDAError("CUDA_ERROR_LAUNCH_FAILED: ..."))
     with pytest.raises(CUDAError, match="LAUNCH_FAILED"):
         train()
+
+
+@pytest.mark.parametrize("n_models", [1, 3])
+def test_an_interrupted_launch_costs_its_epoch(gpu, rng, n_models):
+    X, y = rng.normal(size=(60, 12)), rng.normal(size=60)
+    models = [LSTMRegressor(4, device="cuda", max_iter=5, random_state=i) for i in range(n_models)]
+    launched = []
+
+    def interrupt_the_third(name):
+        launched.append(name)
+        if name == "train" and launched.count("train") == 3:
+            raise KeyboardInterrupt
+
+    gpu.at_launch = interrupt_the_third
+    with pytest.raises(KeyboardInterrupt):
+        models[0].fit(X, y) if n_models == 1 else fit_many(models, [X] * 3, [y] * 3)
+    gpu.at_launch = lambda name: None
+    assert [model.n_iter_ for model in models] == [2] * n_models
+    assert np.isfinite(models[-1].predict(X)).all()
 
 
 def test_tiles_take_what_memory_is_left(gpu, monkeypatch):
