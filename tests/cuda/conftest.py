@@ -4,6 +4,8 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
 
 collect_ignore_glob = (
@@ -22,3 +24,16 @@ if SIMULATED:
     from tsforecast.backends.cuda import memory
 
     memory.SPARE = 1  # every number of an array is written here
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A device with 80 GiB, seen by the whole package: the ``Machine`` of ``fake_driver``."""
+    from fake_driver import machine
+
+    from tsforecast.backends.cuda import availability
+
+    found = availability.Gpu("NVIDIA H100", (9, 0), 80 << 30, (13, 1))
+    monkeypatch.setattr(availability, "find_gpu", lambda: found)
+    with machine() as there:
+        yield there

@@ -16,6 +16,9 @@ from unittest import mock
 
 import numpy as np
 
+from tsforecast.backends.base import StepRule, TrainState, Windows
+from tsforecast.spec import NetworkSpec
+
 PROCESSORS = 132
 
 
@@ -181,3 +184,19 @@ def machine(capacity=80 << 30):
             dispatcher.CUDADispatcher.configure.cache_clear()
             for kernel in kernels:
                 kernel._reset_overloads()
+
+
+def windows_of(n, n_timesteps=6):
+    series, starts = np.zeros(n + n_timesteps, np.float32), np.arange(n, dtype=np.int64)
+    return Windows(series, starts, series, starts + n_timesteps, np.ones(n, np.float32))
+
+
+def train(units=16, n=100, batch_size=32, n_timesteps=6, backend=None, windows=None):
+    """An epoch of a small network."""
+    from tsforecast.backends.cuda.backend import CudaBackend
+
+    spec = NetworkSpec(n_timesteps, 1, (units,), 1)
+    state, windows = TrainState(np.arange(spec.n_params, dtype=np.float32)), windows or windows_of(n, n_timesteps)
+    (backend or CudaBackend()).train_epoch(
+        spec, StepRule(), state, windows, np.arange(n), batch_size, np.ones(-(-n // batch_size)), 1
+    )
