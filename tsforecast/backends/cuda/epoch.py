@@ -9,8 +9,8 @@ and keeps what it needs in a part of a work buffer.
   these phases lies a barrier of the grid: four a batch where one round is enough.
 - Many small models: each block takes one model through all its batches, then the next.
 
-All sums are taken in an order that depends on the sizes and on the number of buffers alone. Where training stands is
-kept in shared memory (``state``).
+All sums are taken in an order that depends on the sizes and on the numbers of buffers and of blocks alone. Where
+training stands is kept in shared memory (``state``).
 """
 
 from __future__ import annotations
