@@ -72,20 +72,21 @@ def compiled(kind):
 
     @entry
     def run(
-        T, B, H, N, K, S, R, weights_of, transposed, queries, states, keys, q, weights, context, dcontext, dscores,
-        dq, dquery, dkeys, dstates, gradients, z,
+        T, B, H, N, K, S, R, weights_of, transposed, queries, states, keys, turned, q, weights, context, dcontext,
+        dscores, dq, dquery, dkeys, dstates, gradients, z,
     ):  # fmt: skip
         w_q, w_k, w_v = weights_of
         dw_q, dw_k, dw_v = gradients
-        make_keys(T, B, H, w_k, states, keys)
+        keys_t, states_t = turned
+        make_keys(T, B, H, w_k, states, keys, keys_t, states_t, True)
         for i in range(len(queries)):
             query = queries[i] if K > N else queries[i][1:]
-            attend(T, B, H, K, w_q, w_v, query, S, states, keys, q[i], weights[i], context[i], R, z)
+            attend(T, B, H, K, w_q, w_v, query, S, states, keys_t, states_t, q[i], weights[i], context[i], R, z)
         for i in range(len(queries)):
             query = queries[i] if K > N else queries[i][1:]
             attend_backward(
-                T, B, H, K, N, transposed[0], w_v, query, S, states, keys, q[i], weights[i], dcontext[i], R, dscores,
-                dq, dquery[i], len(dquery[i]) // B, dkeys, dstates, dw_q, dw_v, z,
+                T, B, H, K, N, transposed[0], w_v, query, S, states, keys, states_t, q[i], weights[i], dcontext[i], R,
+                dscores, dq, dquery[i], len(dquery[i]) // B, dkeys, dstates, dw_q, dw_v, z,
             )  # fmt: skip
         keys_backward(T, B, H, transposed[1], states, dkeys, dstates, dw_k, z)
 
@@ -133,9 +134,10 @@ def run_kernels(kind, p, queries, states, cotangent, dtype):
         np.zeros((n_queries, n_rows * whole_vectors(n_query)), dtype),
     )
     dkeys, dstates = np.zeros((2, flat_states.size), dtype)
+    turned = tuple(np.full((2, n_rows * padded * whole_vectors(n_steps)), np.nan, dtype))
     RUNS[kind](
         n_steps, n_rows, n_units, n_query, n_query + is_additive, n_query + 1, stride, (w_q, w_k, w_v), transposed,
-        rows.reshape(n_queries, -1), flat_states, np.empty_like(flat_states), q, weights, context,
+        rows.reshape(n_queries, -1), flat_states, np.empty_like(flat_states), turned, q, weights, context,
         dcontext.reshape(n_queries, -1), np.empty_like(weights[0]), np.empty_like(q[0]), dquery, dkeys, dstates,
         gradients, np.full(scratch_size(n_steps, n_rows, padded), np.nan, dtype),
     )  # fmt: skip
@@ -168,11 +170,18 @@ def reference_run(p, queries, states, cotangent):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    "shape", [(5, 3, 4, 6), (1, 1, 1, 1), (3, LANES + 1, 2 * LANES, LANES), (2, 2, 3, 4 * LANES + 5)]
+    "shape",
+    [
+        (5, 3, 4, 6),
+        (1, 1, 1, 1),
+        (3, LANES + 1, 2 * LANES, LANES),
+        (2, 2, 3, 4 * LANES + 5),
+        (4 * LANES + 3, 2, 3, LANES - 1),
+    ],
 )
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_kernels_equal_the_reference(rng, kind, shape, dtype):
-    """Few and many rows, units that fill vectors or do not, more than one panel."""
+    """Few and many rows, units that fill vectors or do not, more than one panel of units or of steps."""
     n_steps, n_rows, n_query, n_units = shape
     p = random_params(rng, kind, n_query, n_units)
     queries, states = rng.normal(size=(2, n_rows, n_query)), rng.normal(size=(n_steps, n_rows, n_units))

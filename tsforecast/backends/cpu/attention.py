@@ -16,9 +16,10 @@ D. Bahdanau, K. Cho, Y. Bengio, 2015 (additive); M. Luong, H. Pham, C. Manning, 
 
 Flat buffers: ``states, keys [T,B,Hp]`` with zeros beyond H; ``weights, dscores [T,Bp]``, so that the softmax has a row
 in each lane and its sums are chains over the steps; ``w_q [K,V vectors]``, ``w_k [H,V vectors]`` in panels, ``w_v
-[Hp]``, and ``_t`` their transposed copies. A product of a vector with many states is a multiply by a matrix of which
-one column is used: its chains over units stand side by side for several states, where a single one would wait for
-itself. ``z`` is scratch of ``scratch_size`` numbers. What belongs to the other kind of attention is not touched.
+[Hp]``, and ``_t`` their transposed copies. Scores are sums over units, so they want steps in the lanes: keys (states,
+if dot product) stand there a second time, turned: ``keys_t`` is B matrices ``[Hp,T]`` in panels, made once for all
+queries; ``states_t`` serves the way back, too. ``z`` is scratch of ``scratch_size`` numbers. What belongs to the other
+kind of attention is not touched.
 """
 
 from __future__ import annotations
@@ -27,11 +28,20 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tsforecast.backends.cpu.activations import exp, tanh
-from tsforecast.backends.cpu.jit import inlined, kernel
-from tsforecast.backends.cpu.lanes import LANES, fma, larger, load, splat, store
+from tsforecast.backends.cpu.attention_sums import (
+    add_multiples,
+    products,
+    scores,
+    scores_backward,
+    softmax,
+    softmax_backward,
+    turn,
+    weighted_sums,
+)
+from tsforecast.backends.cpu.jit import kernel
+from tsforecast.backends.cpu.lanes import LANES, load, splat, store
 from tsforecast.backends.cpu.layer import GRADIENT_BLOCK, to_panels
-from tsforecast.backends.cpu.tile import multiply
+from tsforecast.backends.cpu.tile import multiply, whole_vectors
 
 
 class Kernels(NamedTuple):
@@ -45,95 +55,33 @@ class Kernels(NamedTuple):
 
 def scratch_size(T: int, B: int, Hp: int) -> int:
     """Numbers of scratch that the kernels need."""
-    return max(T * Hp + (T + Hp) * LANES, GRADIENT_BLOCK * Hp, B * Hp)
-
-
-@inlined
-def _products(
-    T, H, Bp,
-    x, x0,  # [H] from x0
-    rows, r0, R,  # [T,Hp] from r0, R apart
-    z, z0,  # scratch from z0
-    out, o0,  # [T] from o0, Bp apart
-):  # fmt: skip
-    """The product of x with each of the rows."""
-    for u in range(H):
-        store(z, z0 + u * LANES, splat(z, x[x0 + u]))
-    found = z0 + H * LANES
-    multiply(T, 1, H, rows, r0, R, 1, z, z0, 0, z, found, LANES, LANES, False)
-    for t in range(T):
-        out[o0 + t * Bp] = z[found + t * LANES]
-
-
-@inlined
-def _weighted_sum(
-    T, V, Bp,
-    a, a0,  # [T] from a0, Bp apart
-    rows, r0, R,  # [T,Hp] from r0, R apart
-    out, o0,  # [Hp] from o0
-    add,  # bool
-):  # fmt: skip
-    """Sum over the rows, each times its number in a."""
-    for v in range(0, V, 4):
-        width = min(4, V - v)
-        multiply(1, width, T, a, a0, 0, Bp, rows, r0 + v * LANES, R, out, o0 + v * LANES, 0, LANES, add)
-
-
-@inlined
-def _softmax(T, Bp, weights):
-    """Line 3a, from scores to weights in place."""
-    for b in range(0, Bp, LANES):
-        top = load(weights, b)
-        for t in range(1, T):
-            top = larger(load(weights, t * Bp + b), top)
-        total = splat(weights, 0)
-        for t in range(T):
-            power = exp(load(weights, t * Bp + b) - top)
-            store(weights, t * Bp + b, power)
-            total = total + power
-        for t in range(T):
-            store(weights, t * Bp + b, load(weights, t * Bp + b) / total)
-
-
-@inlined
-def _softmax_backward(T, Bp, weights, dscores):
-    """Line 3a backwards, in place: ``dscores`` comes in as the gradient by the weights."""
-    for b in range(0, Bp, LANES):
-        mean = splat(weights, 0)
-        for t in range(T):
-            mean = fma(load(weights, t * Bp + b), load(dscores, t * Bp + b), mean)
-        for t in range(T):
-            at = t * Bp + b
-            store(dscores, at, load(weights, at) * (load(dscores, at) - mean))
-
-
-@inlined
-def _add_multiples(T, B, Hp, Bp, a, x, x0, S, out):
-    """Add ``a [T,Bp]`` times row b of x, ``[B,S]`` from x0, to ``out [T,B,Hp]``."""
-    for b in range(B):
-        for t in range(T):
-            number = splat(x, a[t * Bp + b])
-            for u in range(0, Hp, LANES):
-                at = (t * B + b) * Hp + u
-                store(out, at, fma(number, load(x, x0 + b * S + u), load(out, at)))
+    return max(whole_vectors(T), GRADIENT_BLOCK * Hp, B * Hp)
 
 
 def make_kernels(additive: bool) -> Kernels:
     """Kernels of one kind; the flag is a constant to the compiler."""
 
     @kernel
-    def make_keys(T, B, H, w_k, states, keys):
+    def make_keys(
+        T, B, H, w_k, states,
+        keys,  # out
+        keys_t, states_t,  # out: the turned copies
+        learns,  # bool: ``attend_backward`` follows, which reads ``states_t``
+    ):  # fmt: skip
         """Line 1a."""
         V = (H + LANES - 1) // LANES
         if additive:
             multiply(T * B, V, H, states, 0, V * LANES, 1, w_k, 0, 0, keys, 0, V * LANES, LANES, False)  # 1a
+            turn(T, B, H, keys, keys_t)
+        if learns or not additive:
+            turn(T, B, H, states, states_t)
 
     @kernel
     def attend(
         T, B, H, K,
         w_q, w_v,
         query, S,  # [B,S] rows begin with the query, or with 1 and the query
-        states, keys,
+        states, keys_t, states_t,
         q,  # [B,Hp] out
         weights,  # [T,Bp] out
         context, R,  # [B,R] out, the first Hp of each row
@@ -141,32 +89,27 @@ def make_kernels(additive: bool) -> Kernels:
     ):  # fmt: skip
         """Lines 1b to 3b for one query a row."""
         V, Bp = (H + LANES - 1) // LANES, (B + LANES - 1) // LANES * LANES
-        Hp = V * LANES
+        Hp, size = V * LANES, V * LANES * ((T + LANES - 1) // LANES * LANES)
         multiply(B, V, K, query, 0, S, 1, w_q, 0, 0, q, 0, Hp, LANES, False)  # 1b 1c
         for t in range(T):
             for b in range(B, Bp):
                 weights[t * Bp + b] = 0
         for b in range(B):
             if additive:
-                for t in range(T):
-                    for u in range(0, Hp, LANES):
-                        sums = load(q, b * Hp + u) + load(keys, (t * B + b) * Hp + u)
-                        store(z, t * Hp + u, tanh(sums))  # 2a
-                _products(T, H, Bp, w_v, 0, z, 0, Hp, z, T * Hp, weights, b)  # 2b
+                scores(T, H, Bp, q, b * Hp, w_v, keys_t, b * size, z, weights, b)  # 2a 2b
             else:
                 for u in range(0, Hp, LANES):
                     store(q, b * Hp + u, load(q, b * Hp + u) * splat(q, 1.0 / math.sqrt(H)))  # 1c
-                _products(T, H, Bp, q, b * Hp, states, b * Hp, B * Hp, z, 0, weights, b)  # 2c
-        _softmax(T, Bp, weights)  # 3a
-        for b in range(B):
-            _weighted_sum(T, V, Bp, weights, b, states, b * Hp, B * Hp, context, b * R, False)  # 3b
+                products(T, Hp, Bp, q, b * Hp, states_t, b * size, z, weights, b)  # 2c
+        softmax(T, Bp, weights)  # 3a
+        weighted_sums(T, B, Hp, Bp, weights, states, context, R)  # 3b
 
     @kernel
     def attend_backward(
         T, B, H, K, N,  # N units of the query
         w_q_t,  # [Hp, ceil(N/L) vectors] panels
         w_v,
-        query, S, states, keys, q, weights,  # as attend left them
+        query, S, states, keys, states_t, q, weights,  # as attend left them
         dcontext, R,  # [B,R] the first Hp of each row
         dscores,  # [T,Bp] scratch
         dq,  # [B,Hp] scratch
@@ -177,33 +120,21 @@ def make_kernels(additive: bool) -> Kernels:
     ):  # fmt: skip
         """Undo ``attend``."""
         V, Bp = (H + LANES - 1) // LANES, (B + LANES - 1) // LANES * LANES
-        Hp = V * LANES
+        Hp, size = V * LANES, V * LANES * ((T + LANES - 1) // LANES * LANES)
         for t in range(T):
             for b in range(B, Bp):
                 dscores[t * Bp + b] = 0
         for b in range(B):
-            _products(T, H, Bp, dcontext, b * R, states, b * Hp, B * Hp, z, 0, dscores, b)  # 3b
-        _add_multiples(T, B, Hp, Bp, weights, dcontext, 0, R, dstates)  # 3b
-        _softmax_backward(T, Bp, weights, dscores)  # 3a
-        for b in range(B):
-            if additive:
-                for u in range(0, Hp, LANES):
-                    one, q_u, v_u, dq_u = splat(q, 1), load(q, b * Hp + u), load(w_v, u), splat(q, 0)
-                    for t in range(T):
-                        at = (t * B + b) * Hp + u
-                        s = tanh(q_u + load(keys, at))  # 2a
-                        store(z, t * Hp + u, s)
-                        dsum = splat(q, dscores[t * Bp + b]) * v_u * (one - s * s)  # 2b 2a
-                        store(dkeys, at, load(dkeys, at) + dsum)
-                        dq_u = dq_u + dsum
-                    store(dq, b * Hp + u, dq_u)
-                _weighted_sum(T, V, Bp, dscores, b, z, 0, Hp, dw_v, 0, True)  # 2b
-            else:
-                _weighted_sum(T, V, Bp, dscores, b, states, b * Hp, B * Hp, dq, b * Hp, False)  # 2c
-                for u in range(0, Hp, LANES):
-                    store(dq, b * Hp + u, load(dq, b * Hp + u) * splat(q, 1.0 / math.sqrt(H)))  # 1c
-        if not additive:
-            _add_multiples(T, B, Hp, Bp, dscores, q, 0, Hp, dstates)  # 2c
+            products(T, Hp, Bp, dcontext, b * R, states_t, b * size, z, dscores, b)  # 3b
+        add_multiples(T, B, Hp, Bp, weights, dcontext, 0, R, dstates)  # 3b
+        softmax_backward(T, Bp, weights, dscores)  # 3a
+        if additive:
+            scores_backward(T, B, Hp, Bp, dscores, q, w_v, keys, dkeys, dq, dw_v)  # 2b 2a
+        else:
+            weighted_sums(T, B, Hp, Bp, dscores, states, dq, Hp)  # 2c
+            add_multiples(T, B, Hp, Bp, dscores, q, 0, Hp, dstates)  # 2c
+            for u in range(0, B * Hp, LANES):
+                store(dq, u, load(dq, u) * splat(q, 1.0 / math.sqrt(H)))  # 1c
         to_panels(B, V, dq, z)
         multiply(K, V, B, query, 0, 1, S, z, 0, 0, dw_q, 0, 0, K * LANES, True)  # 1b 1c
         multiply(B, (N + LANES - 1) // LANES, Hp, dq, 0, Hp, 1, w_q_t, 0, 0, dquery, 0, U, LANES, True)  # 1b 1c

@@ -30,6 +30,8 @@ class AttentionPlaces(NamedTuple):
     w_k_t: int = -1
     states: int = -1
     keys: int = -1
+    keys_t: int = -1
+    states_t: int = -1
     q: int = -1
     weights: int = -1
     dscores: int = -1
@@ -72,9 +74,12 @@ def take_buffers(
     if own.n_units < 0:
         return own
     is_additive, of_states, of_scores = own.w_k >= 0, n_steps * rows * own.padded, n_steps * whole_vectors(rows)
+    turned = whole_vectors(n_steps) * rows * own.padded
     own = own._replace(
         states=take(of_states),
         keys=take(of_states * is_additive),
+        keys_t=take(turned * is_additive),
+        states_t=take(turned * (learns or not is_additive)),
         q=take(n_queries * rows * own.padded),
         weights=take(n_queries * of_scores),
         z=take(scratch_size(n_steps, rows, own.padded)),

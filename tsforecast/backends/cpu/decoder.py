@@ -59,7 +59,10 @@ def _begin(net, layers, B, weights, work):
         for row in range(T * B):
             clear(work, pool.states + row * pool.padded + pool.n_units, pool.padded - pool.n_units)
         links.read_links(net, layers, net.n_layers, T, B, work, pool.states, pool.padded)
-        _make_keys(T, B, pool.n_units, tail(weights, pool.w_k), tail(work, pool.states), tail(work, pool.keys))
+        _make_keys(
+            T, B, pool.n_units, tail(weights, pool.w_k), tail(work, pool.states), tail(work, pool.keys),
+            tail(work, pool.keys_t), tail(work, pool.states_t), pool.dstates >= 0,
+        )  # fmt: skip
 
 
 @kernel
@@ -77,8 +80,9 @@ def _read(net, k, B, weights, work):
         Wp, Bp = pool.padded, (B + LANES - 1) // LANES * LANES
         _attend(
             T, B, pool.n_units, pool.w_rows, tail(weights, pool.w_q), tail(weights, pool.w_v), tail(work, x + D), S,
-            tail(work, pool.states), tail(work, pool.keys), tail(work, pool.q + k * B * Wp),
-            tail(work, pool.weights + k * T * Bp), tail(work, at.context), Wp, tail(work, pool.z),
+            tail(work, pool.states), tail(work, pool.keys_t), tail(work, pool.states_t),
+            tail(work, pool.q + k * B * Wp), tail(work, pool.weights + k * T * Bp), tail(work, at.context), Wp,
+            tail(work, pool.z),
         )  # fmt: skip
         for b in range(B):
             copy_row(work, at.context + b * Wp, work, x + b * S + 1 + net.n_future, pool.n_units)
@@ -161,9 +165,10 @@ def _read_backward(net, k, B, weights, work, dw):
         _attend_backward(
             T, B, pool.n_units, pool.w_rows, pool.n_query, tail(weights, pool.w_q_t), tail(weights, pool.w_v),
             tail(work, row[XH] + k * B * S + D), S, tail(work, pool.states), tail(work, pool.keys),
-            tail(work, pool.q + k * B * Wp), tail(work, pool.weights + k * T * Bp), tail(work, at.context), Wp,
-            tail(work, pool.dscores), tail(work, pool.dq), tail(work, net.dh), S - D - 1, tail(work, pool.dkeys),
-            tail(work, pool.dstates), tail(dw, pool.w_q), tail(dw, pool.w_v), tail(work, pool.z),
+            tail(work, pool.states_t), tail(work, pool.q + k * B * Wp), tail(work, pool.weights + k * T * Bp),
+            tail(work, at.context), Wp, tail(work, pool.dscores), tail(work, pool.dq), tail(work, net.dh), S - D - 1,
+            tail(work, pool.dkeys), tail(work, pool.dstates), tail(dw, pool.w_q), tail(dw, pool.w_v),
+            tail(work, pool.z),
         )  # fmt: skip
 
 

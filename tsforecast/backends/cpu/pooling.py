@@ -30,12 +30,15 @@ def _make_passes(kernels: Kernels):
         for row in range(T * B):
             clear(work, at.states + row * at.padded + at.n_units, n_padding)
         links.read_links(net, layers, net.n_layers, T, B, work, at.states, at.padded)
-        states, keys = tail(work, at.states), tail(work, at.keys)
-        make_keys(T, B, at.n_units, tail(weights, max(0, at.w_k)), states, keys)
+        states, keys_t, states_t = tail(work, at.states), tail(work, at.keys_t), tail(work, at.states_t)
+        make_keys(
+            T, B, at.n_units, tail(weights, max(0, at.w_k)), states, tail(work, at.keys), keys_t, states_t,
+            at.dstates >= 0,
+        )  # fmt: skip
         attend(
             T, B, at.n_units, at.w_rows, tail(weights, at.w_q), tail(weights, max(0, at.w_v)),
-            tail(work, head - (at.w_rows - at.n_query)), net.head_in, states, keys, tail(work, at.q),
-            tail(work, at.weights), tail(work, head + at.padded), net.head_in, tail(work, at.z),
+            tail(work, head - (at.w_rows - at.n_query)), net.head_in, states, keys_t, states_t,
+            tail(work, at.q), tail(work, at.weights), tail(work, head + at.padded), net.head_in, tail(work, at.z),
         )  # fmt: skip
 
     @kernel
@@ -51,9 +54,10 @@ def _make_passes(kernels: Kernels):
         states, dkeys, dstates = tail(work, at.states), tail(work, at.dkeys), tail(work, at.dstates)
         attend_backward(
             T, B, at.n_units, at.w_rows, at.n_query, tail(weights, at.w_q_t), tail(weights, max(0, at.w_v)),
-            tail(work, head - (at.w_rows - at.n_query)), net.head_in, states, tail(work, at.keys), tail(work, at.q),
-            tail(work, at.weights), tail(work, net.de + at.padded), n_de, tail(work, at.dscores), tail(work, at.dq),
-            tail(work, net.de), n_de, dkeys, dstates, tail(dw, at.w_q), tail(dw, max(0, at.w_v)), tail(work, at.z),
+            tail(work, head - (at.w_rows - at.n_query)), net.head_in, states, tail(work, at.keys),
+            tail(work, at.states_t), tail(work, at.q), tail(work, at.weights), tail(work, net.de + at.padded), n_de,
+            tail(work, at.dscores), tail(work, at.dq), tail(work, net.de), n_de, dkeys, dstates, tail(dw, at.w_q),
+            tail(dw, max(0, at.w_v)), tail(work, at.z),
         )  # fmt: skip
         keys_backward(
             T, B, at.n_units, tail(weights, max(0, at.w_k_t)), states, dkeys, dstates, tail(dw, max(0, at.w_k)),
