@@ -9,7 +9,7 @@ from __future__ import annotations
 from numba import cuda
 
 from tsforecast.backends.cuda.activations import ZERO
-from tsforecast.backends.cuda.jit import beyond, device, load, renewed, store
+from tsforecast.backends.cuda.jit import beyond, device, load, renewed, split, store
 from tsforecast.backends.cuda.plan import (
     ADDS,
     COLUMN,
@@ -41,7 +41,7 @@ def head_forward(params, table, work, tile_rows, tid, n_threads):
     tid, n_outputs = renewed(tid), load(table, OUTPUTS) * load(table, QUANTILES)
     T, F, width = load(table, STEPS), load(table, FEATURES), load(table, N_NET + WIDTH)
     for e in range(tid, tile_rows * n_outputs, n_threads):
-        row, o = e // n_outputs, e % n_outputs
+        row, o = split(e, n_outputs)
         y = load(params, load(table, HEAD_B) + o)
         for link in range(load(table, HEAD_LINKS), load(table, END), N_LINK):
             h = load(table, link + FROM) + ((T - 1) * tile_rows + row) * load(table, link + STRIDE)
@@ -86,7 +86,7 @@ def head_backward(
         h = load(table, link + FROM) + (T - 1) * tile_rows * stride
         w = load(table, HEAD_W) + load(table, link + COLUMN) * n_outputs
         for e in range(tid, load(table, link + SIZE) * n_outputs, n_threads):
-            k, o = e // n_outputs, e % n_outputs
+            k, o = split(e, n_outputs)
             total = sum_of_rows(work, n_work, n_tiles, d_out + o, n_outputs, h + k, stride, tile_rows)
             add_gradient(gradient, w + e, total, is_first)
     for o in range(tid, n_outputs, n_threads):
@@ -98,8 +98,9 @@ def head_backward(
         add_gradient(gradient, load(table, HEAD_B) + o, total, first)
     if load(table, SKIP_W) >= 0:
         for e in range(tid, T * F * n_outputs, n_threads):
-            step, o = e // n_outputs, e % n_outputs
-            x = load(table, N_NET + X) + step // F * tile_rows * width + step % F
+            step, o = split(e, n_outputs)
+            t, f = split(step, F)
+            x = load(table, N_NET + X) + t * tile_rows * width + f
             total = sum_of_rows(work, n_work, n_tiles, d_out + o, n_outputs, x, width, tile_rows)
             add_gradient(gradient, load(table, SKIP_W) + e, total, first)
 

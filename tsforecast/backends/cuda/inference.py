@@ -8,7 +8,7 @@ from numba import cuda, float32, int32, uint64
 
 from tsforecast.backends.cuda.activations import ONE, ZERO
 from tsforecast.backends.cuda.gradient import make_gradient
-from tsforecast.backends.cuda.jit import beyond, device, kernel, load, place, store
+from tsforecast.backends.cuda.jit import beyond, device, kernel, load, place, split, store
 from tsforecast.backends.cuda.links import window_gradient
 from tsforecast.backends.cuda.losses import tile_loss
 from tsforecast.backends.cuda.network import make_network
@@ -67,7 +67,8 @@ def make_infer(padded: int, cell: str, is_chain: bool):
             else:
                 n_outputs = load(table, OUTPUTS) * load(table, QUANTILES)
                 for e in range(tid, n * n_outputs, THREADS):
-                    row, k = e // n_outputs, e % n_outputs // load(table, QUANTILES)
+                    row, o = split(e, n_outputs)
+                    k, _ = split(o, load(table, QUANTILES))
                     y = load(mine, load(table, OUT) + e) + season_base(table, mine, ROWS, row, k)
                     store(forecasts, first * n_outputs + e, in_units_of_data(table, frames, load(rows, first + row), y))
             put(state, TILE, load(state, TILE) + place()[2])
@@ -117,7 +118,8 @@ def make_differentiate(padded: int, cell: str, is_chain: bool):
             T, F = load(table, STEPS), load(table, FEATURES)
             first, mine = ROWS * (first_tile + block), beyond(work, block * n_work)
             for e in range(tid, min(ROWS, len(rows) - first) * T * F, THREADS):
-                row, t, f = e // (T * F), e // F % T, e % F
+                at, f = split(e, F)
+                row, t = split(at, T)
                 store(dx, first * T * F + e, window_gradient(table, mine, ROWS, row, t, f))
 
     return differentiate

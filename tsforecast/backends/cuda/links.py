@@ -8,7 +8,7 @@ a tile; a run's arrays are by its own steps, so between a forward and a reverse 
 from __future__ import annotations
 
 from tsforecast.backends.cuda.activations import ZERO
-from tsforecast.backends.cuda.jit import device, load, renewed, store
+from tsforecast.backends.cuda.jit import device, load, renewed, split, store
 from tsforecast.backends.cuda.noise import dropout_factor
 from tsforecast.backends.cuda.plan import (
     COLUMN,
@@ -43,9 +43,10 @@ def read_links(table, layer, work, tile_rows, tid, n_threads):
     """Write x of a run, ``[T,R,width]``."""
     width = load(table, layer + WIDTH)
     for e in range(renewed(tid), load(table, STEPS) * tile_rows * width, n_threads):
-        row, t, total = e // width % tile_rows, e // width // tile_rows, ZERO
+        (at, column), total = split(e, width), ZERO
+        t, row = split(at, tile_rows)
         for link in range(load(table, LINKS), load(table, HEAD_LINKS), N_LINK):
-            u = e % width - load(table, link + COLUMN)
+            u = column - load(table, link + COLUMN)
             if load(table, link + TARGET) == layer and u >= 0 and u < load(table, link + SIZE):
                 place = step_across(table, link, t) * tile_rows + row
                 total += load(work, load(table, link + FROM) + place * load(table, link + STRIDE) + u)
@@ -69,12 +70,13 @@ def sum_links(table, layer, key, first_row, work, tile_rows, tid, n_threads):
     """
     padded = load(table, PADDED)
     for e in range(renewed(tid), load(table, STEPS) * tile_rows * padded, n_threads):
-        row, t, total = e // padded % tile_rows, e // padded // tile_rows, ZERO
+        (at, unit), total = split(e, padded), ZERO
+        t, row = split(at, tile_rows)
         for link in range(load(table, LINKS), load(table, HEAD_LINKS), N_LINK):
-            if load(table, link + SOURCE) == layer and e % padded < load(table, link + SIZE):
-                total += derivative_by_source(table, link, work, tile_rows, row, t, e % padded)
+            if load(table, link + SOURCE) == layer and unit < load(table, link + SIZE):
+                total += derivative_by_source(table, link, work, tile_rows, row, t, unit)
         if load(table, LIMIT) != 0:
-            total *= dropout_factor(table, layer, key, first_row + row, t, e % padded)
+            total *= dropout_factor(table, layer, key, first_row + row, t, unit)
         store(work, load(table, layer + D_H) + e, total)
 
 

@@ -11,7 +11,7 @@ from numba import float32, uint64
 from numpy.typing import NDArray
 
 from tsforecast.backends.cuda.activations import ZERO
-from tsforecast.backends.cuda.jit import device, load, renewed, store
+from tsforecast.backends.cuda.jit import device, load, renewed, split, store
 from tsforecast.backends.cuda.plan import LIMIT, N_LAYER, N_NET, PADDED, STEPS, UP, H
 from tsforecast.backends.reference.noise import DROPOUT, GOLDEN_32, LAST_SHIFT_32, MIX_32, N_PURPOSES, NO_EPOCH
 from tsforecast.backends.reference.shuffle import GOLDEN, LAST_SHIFT, MIX, WORD
@@ -82,6 +82,7 @@ def drop_units(
     """Line 7: write what a run passes upwards, ``[T,R,Hp]``."""
     padded = load(table, PADDED)
     for e in range(renewed(tid), load(table, STEPS) * tile_rows * padded, n_threads):
-        row, t = e // padded % tile_rows, e // padded // tile_rows
+        at, unit = split(e, padded)
+        t, row = split(at, tile_rows)
         h = load(work, load(table, layer + H) + tile_rows * padded + e)
-        store(work, load(table, layer + UP) + e, h * dropout_factor(table, layer, key, first_row + row, t, e % padded))
+        store(work, load(table, layer + UP) + e, h * dropout_factor(table, layer, key, first_row + row, t, unit))

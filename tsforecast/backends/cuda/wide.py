@@ -243,9 +243,10 @@ def make_wide_network(cell: str, is_chain: bool) -> SimpleNamespace:
         for at in range(top, N_NET - 1, -N_LAYER):
             mine, n_all = thread_of_grid()
             for e in range(mine, n_rows * padded, n_all):
-                dh = head_input(params, table, at, work, e // padded, e % padded)
+                row, unit = split(e, padded)
+                dh = head_input(params, table, at, work, row, unit)
                 if not is_chain and load(table, LIMIT) != 0:
-                    dh *= dropout_factor(table, at, key, e // padded, load(table, STEPS) - 1, e % padded)
+                    dh *= dropout_factor(table, at, key, row, load(table, STEPS) - 1, unit)
                 store(work, load(table, D_LAST) + e, dh)
             if not is_chain and load(table, at + SUMS) != 0:
                 sum_links(table, at, key, 0, work, n_rows, mine, n_all)

@@ -8,7 +8,7 @@ from functools import lru_cache
 from numba import cuda, float32
 
 from tsforecast.backends.cuda.activations import ONE, ZERO
-from tsforecast.backends.cuda.jit import kernel, load, place, store
+from tsforecast.backends.cuda.jit import kernel, load, place, split, store
 from tsforecast.backends.cuda.links import window_gradient
 from tsforecast.backends.cuda.losses import tile_loss
 from tsforecast.backends.cuda.noise import NO_KEY
@@ -136,7 +136,8 @@ def make_infer_wide(cell: str, is_chain: bool):
                     store(losses, tile, loss)
             else:
                 for e in range(mine, n * n_outputs, n_all):
-                    row, k = e // n_outputs, e % n_outputs // load(table, QUANTILES)
+                    row, o = split(e, n_outputs)
+                    k, _ = split(o, load(table, QUANTILES))
                     y = load(work, load(table, OUT) + e) + season_base(table, work, n_rows, row, k)
                     store(forecasts, first * n_outputs + e, in_units_of_data(table, frames, load(rows, first + row), y))
             barrier()
@@ -169,7 +170,8 @@ def make_differentiate_wide(cell: str, is_chain: bool):
         mine, n_all = thread_of_grid()
         T, F = load(table, STEPS), load(table, FEATURES)
         for e in range(mine, n * T * F, n_all):
-            row, t, f = e // (T * F), e // F % T, e % F
+            at, f = split(e, F)
+            row, t = split(at, T)
             store(dx, e, window_gradient(table, work, n_rows, row, t, f))
 
     return differentiate_wide
