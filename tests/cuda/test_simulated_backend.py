@@ -88,12 +88,14 @@ def test_no_races(order, rng):
         CUDA.gradient(plain.spec, plain.params, x, cotangent)
 
 
-def test_a_batch_without_weight_is_passed_over(rng):
+@pytest.mark.parametrize("rows", [slice(1, None), slice(1)], ids=["first", "last"])  # `epochs` goes backward
+def test_a_batch_without_weight_is_passed_over(rows, rng):
+    """Also where Adam still has a direction from the batch before."""
     case = Case(rng, settings={"solver": "adam"})
-    case.windows.weights[1:] = 0  # the first batch of `epochs`, which goes backward
+    case.windows.weights[rows] = 0
     losses, state = epochs(CUDA, case, n=1)
     assert state.step == 1
-    case.exact_windows.weights[1:] = 0
+    case.exact_windows.weights[rows] = 0
     expected, reference = epochs(REFERENCE, case, n=1)
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
     close(state.params, reference.params, 1e-5)
